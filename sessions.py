@@ -1,0 +1,449 @@
+# SPDX-License-Identifier: MIT
+"""Discord's session start limit as two immutable objects.
+
+Discord answers `GET /gateway/bot` with where to connect, how many shards to run and how many session starts (IDENTIFYs)
+are left. A bot that goes over that number loses its token. So read the answer and look before you connect:
+
+    info = GatewayBotInfo.from_payload(answer)  # the answer's JSON, decoded
+    if info.session_start_limit.can_start(info.shard_count):
+        for bucket in info.buckets():
+            ...  # IDENTIFY every shard of the bucket, then wait for IDENTIFY_INTERVAL
+
+`python sessions.py --help` tells how to look from a shell. The rules are Discord's:
+https://discord.com/developers/docs/events/gateway#get-gateway-bot
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import datetime
+import re
+from collections.abc import Iterable, Mapping
+
+TYPE_CHECKING = False  # to import typing for annotations alone would make the import a third slower
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from typing_extensions import Self
+
+__all__ = ["IDENTIFY_INTERVAL", "GatewayBotInfo", "PayloadError", "SessionStartLimit"]
+__version__ = "1.0.0"
+
+IDENTIFY_INTERVAL = datetime.timedelta(seconds=5)
+"""The time that lies between the IDENTIFYs of two buckets of shards.
+
+https://discord.com/developers/docs/events/gateway#sharding-max-concurrency
+"""
+
+_INT32_MAX = 2**31 - 1
+_MILLISECOND = datetime.timedelta(milliseconds=1)
+_NO_TIME = datetime.timedelta(0)
+_LONGEST_RESET = _INT32_MAX * _MILLISECOND
+_URL = re.compile(r"wss?://([^/?#@]*@)?(\[[^/?#@\[\]]+\]|[^/?#@:\[\]]+)(:[0-9]*)?([/?#].*)?")
+
+# For each field that is read from a payload, and for the payload of the limit as a whole, the path in the payload.
+_LIMIT_PATHS = {field: field for field in ("total", "remaining", "reset_after", "max_concurrency")}
+_INFO_PATHS = {
+    "url": "url",
+    "shard_count": "shards",
+    "payload": "session_start_limit",
+    **{field: f"session_start_limit.{path}" for field, path in _LIMIT_PATHS.items()},
+}
+
+
+class PayloadError(ValueError):
+    """A payload is not what Discord answers. The message starts with the path of what is wrong in it."""
+
+
+def _utc_now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def _quoted(text: str) -> str:
+    """Return *text* in quotes, printable and short enough for an error message."""
+    quoted = repr(text[:80])
+    return quoted if len(quoted) <= 80 else quoted[:77] + "..."
+
+
+def _wrong(error: type[Exception], field: str, expected: str, value: object) -> Exception:
+    """Return the *error* that tells why *field* refuses *value*."""
+    if value is dataclasses.MISSING:
+        shown = "nothing"
+    elif type(value) is str:
+        shown = _quoted(value)
+    elif type(value) is int and value.bit_length() > 64:
+        shown = f"an integer of {value.bit_length()} bits"  # repr() fails where it has thousands of digits
+    elif type(value) in (bool, int, float, type(None), datetime.datetime, datetime.timedelta):
+        shown = repr(value)
+    else:
+        shown = f"an object of type {_quoted(type(value).__name__)}"
+    return error(f"{field}: expected {expected}, got {shown}")
+
+
+def _check_count(field: str, value: object, minimum: int, maximum: int = _INT32_MAX) -> int:
+    """Return *value* if it is an int (a bool is none) from *minimum* to *maximum*."""
+    if type(value) is int and minimum <= value <= maximum:
+        return value
+    error = ValueError if type(value) is int else TypeError
+    raise _wrong(error, field, f"an integer from {minimum} to {maximum}", value)
+
+
+def _check_mapping(payload: object) -> Mapping[str, Any]:
+    """Return *payload* if it is a mapping."""
+    if isinstance(payload, (dict, Mapping)):  # dict, a Mapping too, is there because it is told much faster
+        return payload
+    raise _wrong(PayloadError, "payload", "a mapping", payload)
+
+
+def _payload_error(
+    error: Exception, payload: Mapping[str, Any], paths: Mapping[str, str], required: set[str]
+) -> Exception:
+    """Return *error*, raised while *payload* was read, as a PayloadError; as it is if the payload is not to blame."""
+    field, _, problem = str(error).partition(": ")
+    if field not in paths:  # created_at, or what a subclass checks
+        return error
+    if not required <= payload.keys():
+        if isinstance(payload.get("message"), str):
+            problem += f"; the answer says {_quoted(payload['message'])}"
+        elif {"url", "shards", "session_start_limit"} & payload.keys() == {"url"}:
+            problem += "; this is the answer to GET /gateway, not to GET /gateway/bot"
+    return PayloadError(f"{paths[field]}: {problem}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Entity:
+    """What both classes share: copying and pickling, which go through the constructor and so through its checks."""
+
+    def copy(self, **changes: Any) -> Self:
+        """Return a copy with *changes* to its fields, which are checked as in a new object.
+
+        All other fields keep their values, `created_at` too. An unknown field is a TypeError.
+        """
+        return dataclasses.replace(self, **changes)
+
+    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]]]:
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        derived = {field.name: given.pop(field.name) for field in dataclasses.fields(self) if not field.init}
+        return self._restore, (given, derived)
+
+    @classmethod
+    def _restore(cls, given: dict[str, Any], derived: dict[str, Any]) -> Self:
+        """Make one through the constructor, then set the fields that it does not take: a subclass may have such."""
+        entity = cls(**given)
+        for field, value in derived.items():
+            object.__setattr__(entity, field, value)
+        return entity
+
+    def _is_immutable(self) -> bool:
+        """Whether it can be its own copy: a subclass may have added something mutable."""
+        return type(self) is SessionStartLimit or (
+            type(self) is GatewayBotInfo and type(self.session_start_limit) is SessionStartLimit
+        )
+
+    def __copy__(self) -> Self:
+        return self if self._is_immutable() else self._restore(*self.__reduce__()[1])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self if self._is_immutable() else self._restore(*copy.deepcopy(self.__reduce__()[1], memo))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStartLimit(_Entity):
+    """How many sessions a bot may still start, and when that number is reset.
+
+    Raises TypeError for a value of a wrong type (a bool is no count) and ValueError for one out of range; counts reach
+    to 2**31 - 1. Limits of the same numbers are equal, whenever they were read.
+
+    https://discord.com/developers/docs/events/gateway#session-start-limit-object
+    """
+
+    total: int
+    """How many sessions may be started per window, from 0; 1000 for most bots."""
+
+    remaining: int
+    """How many of them are left in the window, from 0."""
+
+    reset_after: datetime.timedelta
+    """The time from `created_at` to the reset, from 0 to 2**31 - 1 milliseconds.
+
+    Zero is normal: a bot that has started nothing yet has no window running.
+    """
+
+    max_concurrency: int
+    """How many shards may IDENTIFY per 5 seconds, from 1; 1 for most bots."""
+
+    created_at: datetime.datetime = dataclasses.field(default_factory=_utc_now, compare=False)
+    """When the numbers were read: aware, and kept in UTC; now if not given.
+
+    Copies keep it. It takes no part in equality and hash.
+    """
+
+    def __post_init__(self) -> None:
+        _check_count("total", self.total, 0)
+        _check_count("remaining", self.remaining, 0)
+        is_timedelta = isinstance(self.reset_after, datetime.timedelta)
+        if not is_timedelta or not _NO_TIME <= self.reset_after <= _LONGEST_RESET:
+            error = ValueError if is_timedelta else TypeError
+            raise _wrong(error, "reset_after", f"a timedelta from 0:00:00 to {_LONGEST_RESET}", self.reset_after)
+        _check_count("max_concurrency", self.max_concurrency, 1)
+        if not isinstance(self.created_at, datetime.datetime):
+            raise _wrong(TypeError, "created_at", "an aware datetime", self.created_at)
+        try:
+            if self.created_at.tzinfo is not datetime.timezone.utc:
+                if self.created_at.utcoffset() is None:
+                    raise _wrong(ValueError, "created_at", "an aware datetime", self.created_at)
+                # In another zone, reset_at would be off by an hour where summer time begins or ends before it.
+                object.__setattr__(self, "created_at", self.created_at.astimezone(datetime.timezone.utc))
+            _ = self.reset_at
+        except OverflowError:
+            expected = "an aware datetime with the reset in the years 1 to 9999"
+            raise _wrong(ValueError, "created_at", expected, self.created_at) from None
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any], *, created_at: datetime.datetime | None = None) -> Self:
+        """Make one from the `session_start_limit` of an answer that was read at *created_at*, now if not given.
+
+        Unknown keys are ignored; an absent or zero `max_concurrency` is read as 1. Raises PayloadError for whatever is
+        wrong with the payload, TypeError or ValueError for a wrong *created_at*.
+        """
+        get = _check_mapping(payload).get
+        try:
+            return cls(
+                total=get("total", dataclasses.MISSING),
+                remaining=get("remaining", dataclasses.MISSING),
+                reset_after=_check_count("reset_after", get("reset_after", dataclasses.MISSING), 0) * _MILLISECOND,
+                max_concurrency=_check_count("max_concurrency", get("max_concurrency", 0), 0) or 1,
+                created_at=_utc_now() if created_at is None else created_at,
+            )
+        except (TypeError, ValueError) as error:
+            raise _payload_error(error, payload, _LIMIT_PATHS, {"total", "remaining", "reset_after"}) from None
+
+    def to_payload(self) -> dict[str, int]:
+        """Return the numbers as Discord writes them: `reset_after` in milliseconds, rounded up."""
+        return {
+            "total": self.total,
+            "remaining": self.remaining,
+            "reset_after": -(-self.reset_after // _MILLISECOND),
+            "max_concurrency": self.max_concurrency,
+        }
+
+    @property
+    def used(self) -> int:
+        """How many sessions were started in the window."""
+        return self.total - self.remaining
+
+    @property
+    def reset_at(self) -> datetime.datetime:
+        """When `remaining` becomes `total` again, in UTC."""
+        return self.created_at + self.reset_after
+
+    def can_start(self, sessions: int) -> bool:
+        """Return whether that many sessions are left.
+
+        Raises TypeError or ValueError for what is no count.
+        """
+        return _check_count("sessions", sessions, 0) <= self.remaining
+
+    def rate_limit_key(self, shard_id: int) -> int:
+        """Return `shard_id % max_concurrency`: of all shards with the same key, one may IDENTIFY per 5 seconds.
+
+        Raises TypeError or ValueError for what is no count.
+
+        https://discord.com/developers/docs/events/gateway#sharding-max-concurrency
+        """
+        return _check_count("shard_id", shard_id, 0) % self.max_concurrency
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayBotInfo(_Entity):
+    """What Discord answers to `GET /gateway/bot`: where to connect, with how many shards and within which limit.
+
+    Raises TypeError for a value of a wrong type and ValueError for a wrong value.
+
+    https://discord.com/developers/docs/events/gateway#get-gateway-bot
+    """
+
+    url: str
+    """The WebSocket URL to connect to: `wss://` on Discord, `ws://` on some other servers.
+
+    It has a host, no spaces and nothing unprintable.
+    """
+
+    shard_count: int
+    """The recommended number of shards (`shards` in the answer), from 1 to 2**31 - 1."""
+
+    session_start_limit: SessionStartLimit
+    """How many sessions the bot may still start."""
+
+    def __post_init__(self) -> None:
+        is_str = type(self.url) is str
+        if not is_str or not _URL.fullmatch(self.url) or " " in self.url or not self.url.isprintable():
+            error = ValueError if is_str else TypeError
+            raise _wrong(error, "url", "a printable ws:// or wss:// URL with a host and without spaces", self.url)
+        _check_count("shard_count", self.shard_count, 1)
+        if not isinstance(self.session_start_limit, SessionStartLimit):
+            raise _wrong(TypeError, "session_start_limit", "a SessionStartLimit", self.session_start_limit)
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any], *, created_at: datetime.datetime | None = None) -> Self:
+        """Make one from the answer, decoded, that was read at *created_at*, now if not given.
+
+        Unknown keys are ignored. Raises PayloadError for whatever is wrong with the payload (where it is an error of
+        Discord's, with its message), TypeError or ValueError for a wrong *created_at*.
+        """
+        get = _check_mapping(payload).get
+        try:
+            limit = SessionStartLimit.from_payload(
+                get("session_start_limit", dataclasses.MISSING), created_at=created_at
+            )
+            return cls(
+                url=get("url", dataclasses.MISSING),
+                shard_count=get("shards", dataclasses.MISSING),
+                session_start_limit=limit,
+            )
+        except (TypeError, ValueError) as error:
+            raise _payload_error(error, payload, _INFO_PATHS, {"url", "shards", "session_start_limit"}) from None
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the answer as Discord writes it. `created_at` has no place in it: store that beside it."""
+        return {
+            "url": self.url,
+            "shards": self.shard_count,
+            "session_start_limit": self.session_start_limit.to_payload(),
+        }
+
+    def buckets(self, shard_ids: Iterable[int] | None = None) -> list[tuple[int, ...]]:
+        """Return the shards in the order to start them: a bucket IDENTIFYs at once, IDENTIFY_INTERVAL after the last.
+
+        *shard_ids* are those that this process runs, in any order; all of `range(shard_count)` if not given. No two
+        shards of a bucket have the same `rate_limit_key`, ids ascend within a bucket and within a key, and there are
+        as few buckets as possible. Raises TypeError for an id that is no int and ValueError for one that is not in
+        `range(shard_count)`.
+
+        https://discord.com/developers/docs/events/gateway#sharding-max-concurrency
+        """
+        ids: Iterable[int] = range(self.shard_count)
+        if shard_ids is not None:
+            ids = sorted({_check_count("shard_id", shard_id, 0, self.shard_count - 1) for shard_id in shard_ids})
+        buckets: list[list[int]] = []
+        started: dict[int, int] = {}
+        for shard_id in ids:
+            key = self.session_start_limit.rate_limit_key(shard_id)
+            turn = started.get(key, 0)
+            started[key] = turn + 1
+            if turn == len(buckets):
+                buckets.append([])
+            buckets[turn].append(shard_id)
+        return [tuple(bucket) for bucket in buckets]
+
+
+def _report(info: GatewayBotInfo) -> str:
+    """Return what an operator wants to know before a start."""
+    limit = info.session_start_limit
+    second = datetime.timedelta(seconds=1)
+    buckets = -(-info.shard_count // limit.max_concurrency)  # not len(info.buckets()): it may be 2**31 - 1
+    # Times are rounded up, so that nobody comes too early.
+    reset_at = f"{limit.reset_at + second - datetime.timedelta.resolution:%Y-%m-%d %H:%M:%S} UTC"
+    rows = {
+        "URL": info.url,
+        "Shards": info.shard_count,
+        "Concurrency": limit.max_concurrency,
+        "Buckets": buckets,
+        "Full start": (buckets - 1) * IDENTIFY_INTERVAL,
+        "Sessions left": limit.remaining,
+        "Sessions total": limit.total,
+        "Sessions used": limit.used,
+        "Reset": f"{reset_at}, in {-(-limit.reset_after // second) * second}",
+    }
+    report = "".join(f"{label:16}{value}\n" for label, value in rows.items())
+    if not limit.can_start(info.shard_count):
+        report += f"\nToo few sessions are left: {limit.remaining}, and a full start takes {info.shard_count}.\n"
+        if limit.total >= info.shard_count:
+            report += f"It would work from {reset_at} on.\n"
+        else:
+            report += f"The reset at {reset_at} will not help: it brings {limit.total}.\n"
+    return report
+
+
+def _main() -> int:
+    import argparse
+    import contextlib
+    import json
+    import os
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C then ends it without a traceback, and a shell's loop as well
+    program = os.path.basename(__file__)
+    longest = 2**20  # bytes: thousands of times what Discord answers
+
+    def write(descriptor: int, text: str) -> None:
+        # What print() leaves in the buffer of sys.stdout would fail only at exit, and with a traceback.
+        with open(descriptor, "w", errors="backslashreplace", closefd=False) as stream:
+            stream.write(text)
+
+    def tell(text: str) -> None:
+        line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        with contextlib.suppress(OSError):
+            write(2, f"{program}: {line}\n")
+
+    def fail(problem: str) -> NoReturn:
+        tell(problem)
+        raise SystemExit(2)
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            fail(f"{message} (see --help)")
+
+    parser = Parser(
+        prog=program,
+        description="Tell from Discord's answer to GET /gateway/bot whether all shards of a bot can be started.",
+        epilog="exit status:\n"
+        "  0  the recommended shards can all be started\n"
+        "  1  too few sessions are left for that\n"
+        "  2  no usable answer: unreadable, not JSON, not such an answer; or bad usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="the answer (default: standard input)")
+    parser.add_argument("-h", "--help", action="store_true", help="show this and exit")
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    arguments = parser.parse_args()
+
+    status = 0
+    if arguments.help:
+        text = parser.format_help()
+    elif arguments.version:
+        text = f"{program} {__version__}\n"
+    else:
+        piped = arguments.file == "-"
+        source = "standard input" if piped else arguments.file
+        if piped and os.isatty(0):
+            tell("waiting for the answer to GET /gateway/bot on standard input")
+        try:
+            with open(0 if piped else source, "rb", closefd=not piped) as stream:
+                answer = stream.read(longest + 1)
+            if len(answer) > longest:
+                fail(f"{source}: more than {longest} bytes, so not the answer to GET /gateway/bot")
+            info = GatewayBotInfo.from_payload(json.loads(answer))
+        except OSError as error:
+            fail(f"{source}: {error.strerror}")
+        except PayloadError as error:
+            fail(f"{source}: {error}")
+        except ValueError as error:
+            fail(f"{source}: not JSON: {error}")
+        except RecursionError:
+            fail(f"{source}: nested too deeply, so not the answer to GET /gateway/bot")
+        text = _report(info)
+        status = 0 if info.session_start_limit.can_start(info.shard_count) else 1
+
+    try:
+        write(1, text)
+    except OSError as error:
+        fail(f"standard output: {error.strerror}")
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())
