@@ -950,18 +950,28 @@ class TestCommandLine:
         assert re.fullmatch("sessions.py: standard output: .+\n", done.stderr)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-    def test_terminal_is_told_what_is_waited_for_and_ctrl_c_ends_the_wait(self) -> None:
-        terminal, stdin = os.openpty()
+    def test_terminal_is_told_what_is_waited_for(self) -> None:
+        keyboard, terminal = os.openpty()
+        os.write(keyboard, json.dumps(payload()).encode() + b"\n\x04")
         command = [sys.executable, sessions.__file__]
-        with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            assert process.stdout
-            assert process.stderr
-            told = process.stderr.readline()
-            process.send_signal(signal.SIGINT)
-            assert (process.stdout.read(), process.stderr.read(), process.wait(60)) == (b"", b"", -signal.SIGINT)
-        os.close(stdin)
+        done = subprocess.run(command, stdin=terminal, capture_output=True, timeout=60)
         os.close(terminal)
-        assert told == b"sessions.py: waiting for the answer to GET /gateway/bot on standard input\n"
+        os.close(keyboard)
+        assert done.stderr == b"sessions.py: waiting for the answer to GET /gateway/bot on standard input\n"
+        assert done.returncode == 0
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+    def test_ctrl_c_ends_the_wait(self) -> None:
+        keyboard, terminal = os.openpty()
+        command = [sys.executable, sessions.__file__]
+        with subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stderr
+            process.stderr.readline()  # it waits from here on
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=60) == (b"", b"")
+        os.close(terminal)
+        os.close(keyboard)
+        assert process.returncode == -signal.SIGINT
 
 
 class TestModule:
