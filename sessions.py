@@ -111,7 +111,7 @@ def _payload_error(
     return PayloadError(f"{paths[field]}: {problem}")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Entity:
     """What both classes share: copying and pickling, which go through the constructor and so through its checks."""
 
@@ -397,16 +397,19 @@ def _main() -> int:
 
     parser = Parser(
         prog=program,
-        description="Tell from Discord's answer to GET /gateway/bot whether all shards of a bot can be started.",
+        description="Show what Discord answers to GET /gateway/bot, and whether all shards can be started.",
         epilog="exit status:\n"
         "  0  the recommended shards can all be started\n"
         "  1  too few sessions are left for that\n"
-        "  2  no usable answer: unreadable, not JSON, not such an answer; or bad usage",
+        "  2  no usable answer: unreadable, not JSON, not such an answer; or bad usage\n\n"
+        f"before a deploy:\n  curl ... | python3 {program} && ./start-bot",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         add_help=False,
     )
-    parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="the answer (default: standard input)")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", default="-", help="JSON in UTF-8 or UTF-16; standard input if - or absent"
+    )
     parser.add_argument("-h", "--help", action="store_true", help="show this and exit")
     parser.add_argument("--version", action="store_true", help="show the version and exit")
     arguments = parser.parse_args()
@@ -422,7 +425,7 @@ def _main() -> int:
         if piped and os.isatty(0):
             tell("waiting for the answer to GET /gateway/bot on standard input")
         try:
-            with open(0 if piped else source, "rb", closefd=not piped) as stream:
+            with open(0 if piped else source, "rb") as stream:
                 answer = stream.read(longest + 1)
             if len(answer) > longest:
                 fail(f"{source}: more than {longest} bytes, so not the answer to GET /gateway/bot")

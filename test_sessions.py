@@ -23,6 +23,7 @@ import time
 import traceback
 import types
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -84,7 +85,7 @@ class TestConstructing:
 
     @pytest.mark.parametrize("entity", [SessionStartLimit, GatewayBotInfo])
     def test_positional_arguments_are_refused(self, entity: Any) -> None:
-        with pytest.raises(TypeError, match="positional"):
+        with pytest.raises(TypeError, match="takes 1 positional argument but 4 were given"):
             entity(1, 2, 3)
 
     @pytest.mark.parametrize("field", ["total", "remaining", "max_concurrency"])
@@ -166,7 +167,7 @@ class TestConstructing:
     )
     def test_created_at_whose_reset_no_datetime_can_hold_is_refused(self, created_at: datetime.datetime) -> None:
         with pytest.raises(
-            ValueError, match=r"^created_at: expected an aware datetime with the reset in the years 1 to"
+            ValueError, match=r"^created_at: expected an aware datetime with the reset in the years 1 to 9999, got "
         ):
             make_limit(created_at=created_at)
 
@@ -456,6 +457,18 @@ class TestRefusingPayloads:
     )
     def test_message_of_an_error_body_is_passed_on(self, entity: Any, answer: dict[str, Any]) -> None:
         assert read_error(answer, entity).endswith("; the answer says '401: Unauthorized'")
+
+    @pytest.mark.parametrize(
+        ("entity", "key"),
+        [
+            *itertools.product([SessionStartLimit], ["total", "remaining", "reset_after"]),
+            *itertools.product([GatewayBotInfo], payload()),
+        ],
+    )
+    def test_one_missing_key_is_enough_to_pass_it_on(self, entity: Any, key: str) -> None:
+        answer = payload() | limit_payload(message="401: Unauthorized")
+        del answer[key]
+        assert read_error(answer, entity).endswith("got nothing; the answer says '401: Unauthorized'")
 
     def test_message_that_is_no_text_is_not_passed_on(self) -> None:
         assert read_error({"message": ["401"]}).endswith("got nothing")
@@ -865,11 +878,29 @@ class TestCommandLine:
         assert done.stdout.decode().split() == ["vendored.py", sessions.__version__]
 
     @pytest.mark.parametrize("option", ["--help", "-h"])
-    def test_help_tells_the_exit_statuses(self, option: str) -> None:
-        done = run(option)
+    def test_help(self, option: str) -> None:
+        done = run(option, env={**os.environ, "COLUMNS": "80"})
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith("usage: sessions.py ")
-        assert re.search(r"exit status:\n  0  .+\n  1  .+\n  2  .+\n", done.stdout)
+        assert done.stdout == (
+            "usage: sessions.py [-h] [--version] [FILE]\n"
+            "\n"
+            "Show what Discord answers to GET /gateway/bot, and whether all shards can be started.\n"
+            "\n"
+            "positional arguments:\n"
+            "  FILE        JSON in UTF-8 or UTF-16; standard input if - or absent\n"
+            "\n"
+            "options:\n"
+            "  -h, --help  show this and exit\n"
+            "  --version   show the version and exit\n"
+            "\n"
+            "exit status:\n"
+            "  0  the recommended shards can all be started\n"
+            "  1  too few sessions are left for that\n"
+            "  2  no usable answer: unreadable, not JSON, not such an answer; or bad usage\n"
+            "\n"
+            "before a deploy:\n"
+            "  curl ... | python3 sessions.py && ./start-bot\n"
+        )
 
     def test_version(self) -> None:
         assert run("--version").stdout == f"sessions.py {sessions.__version__}\n"
@@ -893,7 +924,7 @@ class TestCommandLine:
         ("answer", "problem"),
         [
             (b"", "not JSON: .+"),
-            (b"<!DOCTYPE html><html>502 Bad Gateway</html>", "not JSON: .+"),
+            (b"<html>502 Bad Gateway</html>", r"not JSON: Expecting value: line 1 column 1 \(char 0\)"),
             (json.dumps(payload()).encode()[:-20], "not JSON: .+"),
             (b"\xff\xff\xff", "not JSON: .+"),
             (b"9" * 5000, ".+"),
@@ -949,28 +980,44 @@ class TestCommandLine:
         assert done.returncode == 2
         assert re.fullmatch("sessions.py: standard output: .+\n", done.stderr)
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-    def test_terminal_is_told_what_is_waited_for(self) -> None:
-        keyboard, terminal = os.openpty()
-        os.write(keyboard, json.dumps(payload()).encode() + b"\n\x04")
-        command = [sys.executable, sessions.__file__]
-        done = subprocess.run(command, stdin=terminal, capture_output=True, timeout=60)
-        os.close(terminal)
-        os.close(keyboard)
-        assert done.stderr == b"sessions.py: waiting for the answer to GET /gateway/bot on standard input\n"
-        assert done.returncode == 0
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-    def test_ctrl_c_ends_the_wait(self) -> None:
-        keyboard, terminal = os.openpty()
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+class TestTerminal:
+    WAITING = b"sessions.py: waiting for the answer to GET /gateway/bot on standard input\n"
+
+    @pytest.fixture
+    def terminal(self) -> Iterator[tuple[int, int]]:
+        """Return a keyboard to write to and the standard input at its other end."""
+        descriptors = os.openpty()
+        yield descriptors
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def test_it_is_told_what_is_waited_for(self, terminal: tuple[int, int]) -> None:
+        keyboard, stdin = terminal
+        os.write(keyboard, json.dumps(payload()).encode() + b"\n\x04")
+        done = subprocess.run([sys.executable, sessions.__file__], stdin=stdin, capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, self.WAITING)
+
+    def test_error_is_told_after_the_wait(self, terminal: tuple[int, int]) -> None:
+        keyboard, stdin = terminal
+        os.write(keyboard, b"{\n\x04")
+        done = subprocess.run([sys.executable, sessions.__file__], stdin=stdin, capture_output=True, timeout=60)
+        assert done.stderr.startswith(self.WAITING + b"sessions.py: standard input: not JSON: ")
+
+    def test_nothing_is_waited_for_where_a_file_is_given(self, terminal: tuple[int, int]) -> None:
+        done = subprocess.run(
+            [sys.executable, sessions.__file__, os.devnull], stdin=terminal[1], capture_output=True, timeout=60
+        )
+        assert done.stderr.startswith(f"sessions.py: {os.devnull}: not JSON: ".encode())
+
+    def test_ctrl_c_ends_the_wait(self, terminal: tuple[int, int]) -> None:
         command = [sys.executable, sessions.__file__]
-        with subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(command, stdin=terminal[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stderr
             process.stderr.readline()  # it waits from here on
             process.send_signal(signal.SIGINT)
             assert process.communicate(timeout=60) == (b"", b"")
-        os.close(terminal)
-        os.close(keyboard)
         assert process.returncode == -signal.SIGINT
 
 
