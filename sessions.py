@@ -21,7 +21,7 @@ import datetime
 import re
 from collections.abc import Iterable, Mapping
 
-TYPE_CHECKING = False  # to import typing for annotations alone would make the import a third slower
+TYPE_CHECKING = False  # typing would slow the import down, and only type checkers read what comes from it
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
@@ -31,7 +31,7 @@ __all__ = ["IDENTIFY_INTERVAL", "GatewayBotInfo", "PayloadError", "SessionStartL
 __version__ = "1.0.0"
 
 IDENTIFY_INTERVAL = datetime.timedelta(seconds=5)
-"""The time that lies between the IDENTIFYs of two buckets of shards.
+"""How long to wait between the IDENTIFYs of one bucket of shards and those of the next.
 
 https://discord.com/developers/docs/events/gateway#sharding-max-concurrency
 """
@@ -40,14 +40,17 @@ _INT32_MAX = 2**31 - 1
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 _NO_TIME = datetime.timedelta(0)
 _LONGEST_RESET = _INT32_MAX * _MILLISECOND
+_UTC = datetime.timezone.utc
 _URL = re.compile(r"wss?://([^/?#@]*@)?(\[[^/?#@\[\]]+\]|[^/?#@:\[\]]+)(:[0-9]*)?([/?#].*)?")
 
-# For each field that is read from a payload, and for the payload of the limit as a whole, the path in the payload.
+_MISSING = dataclasses.MISSING  # stands for a key that a payload does not have
+
+# Where in a payload the fields are: an error about a field becomes one about its path.
 _LIMIT_PATHS = {field: field for field in ("total", "remaining", "reset_after", "max_concurrency")}
 _INFO_PATHS = {
     "url": "url",
     "shard_count": "shards",
-    "payload": "session_start_limit",
+    "session_start_limit": "session_start_limit",
     **{field: f"session_start_limit.{path}" for field, path in _LIMIT_PATHS.items()},
 }
 
@@ -57,68 +60,70 @@ class PayloadError(ValueError):
 
 
 def _utc_now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
+    return datetime.datetime.now(_UTC)
 
 
-def _quoted(text: str) -> str:
-    """Return *text* in quotes, printable and short enough for an error message."""
-    quoted = repr(text[:80])
-    return quoted if len(quoted) <= 80 else quoted[:77] + "..."
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _shown(value: object) -> str:
+    """Return the repr of *value*, printable and in at most 80 characters."""
+    shown = _printable(repr(value)[:81])
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _wrong(error: type[Exception], field: str, expected: str, value: object) -> Exception:
-    """Return the *error* that tells why *field* refuses *value*."""
-    if value is dataclasses.MISSING:
+    """Return an *error* that tells why *field* refuses *value*."""
+    if value is _MISSING:
         shown = "nothing"
-    elif type(value) is str:
-        shown = _quoted(value)
     elif type(value) is int and value.bit_length() > 64:
-        shown = f"an integer of {value.bit_length()} bits"  # repr() fails where it has thousands of digits
-    elif type(value) in (bool, int, float, type(None), datetime.datetime, datetime.timedelta):
-        shown = repr(value)
+        shown = f"an integer of {value.bit_length()} bits"  # repr() raises ValueError for one of thousands of digits
+    elif type(value) in (bool, int, float, str, type(None), datetime.datetime, datetime.timedelta):
+        shown = _shown(value)
     else:
-        shown = f"an object of type {_quoted(type(value).__name__)}"
+        shown = f"an object of type {_shown(type(value).__name__)}"
     return error(f"{field}: expected {expected}, got {shown}")
 
 
 def _check_count(field: str, value: object, minimum: int, maximum: int = _INT32_MAX) -> int:
-    """Return *value* if it is an int (a bool is none) from *minimum* to *maximum*."""
+    """Return *value* if it is an int (a bool is not one here) from *minimum* to *maximum*."""
     if type(value) is int and minimum <= value <= maximum:
         return value
     error = ValueError if type(value) is int else TypeError
     raise _wrong(error, field, f"an integer from {minimum} to {maximum}", value)
 
 
-def _check_mapping(payload: object) -> Mapping[str, Any]:
-    """Return *payload* if it is a mapping."""
-    if isinstance(payload, (dict, Mapping)):  # dict, a Mapping too, is there because it is told much faster
-        return payload
-    raise _wrong(PayloadError, "payload", "a mapping", payload)
+def _check_mapping(field: str, value: object) -> Mapping[str, Any]:
+    """Return *value* if it is a mapping."""
+    if isinstance(value, (dict, Mapping)):  # a dict is a Mapping, but as a dict it is recognised ten times as fast
+        return value
+    raise _wrong(PayloadError, field, "a mapping", value)
 
 
-def _payload_error(
-    error: Exception, payload: Mapping[str, Any], paths: Mapping[str, str], required: set[str]
-) -> Exception:
-    """Return *error*, raised while *payload* was read, as a PayloadError; as it is if the payload is not to blame."""
+def _blame(payload: Mapping[str, Any], paths: Mapping[str, str], required: set[str], error: Exception) -> None:
+    """Raise *error* as a PayloadError if it is about one of the fields that were read from *payload*."""
     field, _, problem = str(error).partition(": ")
-    if field not in paths:  # created_at, or what a subclass checks
-        return error
-    if not required <= payload.keys():
+    if field not in paths:  # created_at, or something that a subclass checks
+        return
+    keys = set(payload)
+    if not required <= keys:
         if isinstance(payload.get("message"), str):
-            problem += f"; the answer says {_quoted(payload['message'])}"
-        elif {"url", "shards", "session_start_limit"} & payload.keys() == {"url"}:
+            problem += f"; the answer says {_shown(payload['message'])}"
+        elif keys & {"url", "shards", "session_start_limit"} == {"url"}:
             problem += "; this is the answer to GET /gateway, not to GET /gateway/bot"
-    return PayloadError(f"{paths[field]}: {problem}")
+    raise PayloadError(f"{paths[field]}: {problem}") from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Entity:
-    """What both classes share: copying and pickling, which go through the constructor and so through its checks."""
+    """Copying and pickling, alike in both classes: whatever makes a new object calls the constructor, which checks."""
 
     def copy(self, **changes: Any) -> Self:
-        """Return a copy with *changes* to its fields, which are checked as in a new object.
+        """Return a copy with *changes* to its fields, checked like a new object.
 
-        All other fields keep their values, `created_at` too. An unknown field is a TypeError.
+        All other fields of the constructor keep their values, `created_at` too. Raises TypeError for an unknown field
+        and what the constructor raises.
         """
         return dataclasses.replace(self, **changes)
 
@@ -129,14 +134,14 @@ class _Entity:
 
     @classmethod
     def _restore(cls, given: dict[str, Any], derived: dict[str, Any]) -> Self:
-        """Make one through the constructor, then set the fields that it does not take: a subclass may have such."""
+        """Call the constructor, then set the fields that it does not take, which a subclass may have."""
         entity = cls(**given)
         for field, value in derived.items():
             object.__setattr__(entity, field, value)
         return entity
 
     def _is_immutable(self) -> bool:
-        """Whether it can be its own copy: a subclass may have added something mutable."""
+        """Return whether it can be its own copy: a subclass may have added something mutable."""
         return type(self) is SessionStartLimit or (
             type(self) is GatewayBotInfo and type(self.session_start_limit) is SessionStartLimit
         )
@@ -152,8 +157,8 @@ class _Entity:
 class SessionStartLimit(_Entity):
     """How many sessions a bot may still start, and when that number is reset.
 
-    Raises TypeError for a value of a wrong type (a bool is no count) and ValueError for one out of range; counts reach
-    to 2**31 - 1. Limits of the same numbers are equal, whenever they were read.
+    The constructor raises TypeError for a value of a wrong type (a bool is not a count) and ValueError for one out of
+    range. Counts go up to 2**31 - 1. Limits of the same numbers are equal, whenever they were read.
 
     https://discord.com/developers/docs/events/gateway#session-start-limit-object
     """
@@ -162,7 +167,7 @@ class SessionStartLimit(_Entity):
     """How many sessions may be started per window, from 0; 1000 for most bots."""
 
     remaining: int
-    """How many of them are left in the window, from 0."""
+    """How many of them are left in the window, from 0. More than `total` is up to Discord."""
 
     reset_after: datetime.timedelta
     """The time from `created_at` to the reset, from 0 to 2**31 - 1 milliseconds.
@@ -174,7 +179,7 @@ class SessionStartLimit(_Entity):
     """How many shards may IDENTIFY per 5 seconds, from 1; 1 for most bots."""
 
     created_at: datetime.datetime = dataclasses.field(default_factory=_utc_now, compare=False)
-    """When the numbers were read: aware, and kept in UTC; now if not given.
+    """When the numbers were read: an aware datetime, converted to UTC; now if not given.
 
     Copies keep it. It takes no part in equality and hash.
     """
@@ -190,12 +195,12 @@ class SessionStartLimit(_Entity):
         if not isinstance(self.created_at, datetime.datetime):
             raise _wrong(TypeError, "created_at", "an aware datetime", self.created_at)
         try:
-            if self.created_at.tzinfo is not datetime.timezone.utc:
+            if self.created_at.tzinfo is not _UTC:
                 if self.created_at.utcoffset() is None:
                     raise _wrong(ValueError, "created_at", "an aware datetime", self.created_at)
-                # In another zone, reset_at would be off by an hour where summer time begins or ends before it.
-                object.__setattr__(self, "created_at", self.created_at.astimezone(datetime.timezone.utc))
-            _ = self.reset_at
+                # Because adding to a local time takes no notice of the clock being changed in between.
+                object.__setattr__(self, "created_at", self.created_at.astimezone(_UTC))
+            _ = self.created_at + self.reset_after
         except OverflowError:
             expected = "an aware datetime with the reset in the years 1 to 9999"
             raise _wrong(ValueError, "created_at", expected, self.created_at) from None
@@ -207,17 +212,24 @@ class SessionStartLimit(_Entity):
         Unknown keys are ignored; an absent or zero `max_concurrency` is read as 1. Raises PayloadError for whatever is
         wrong with the payload, TypeError or ValueError for a wrong *created_at*.
         """
-        get = _check_mapping(payload).get
+        _check_mapping("payload", payload)
         try:
-            return cls(
-                total=get("total", dataclasses.MISSING),
-                remaining=get("remaining", dataclasses.MISSING),
-                reset_after=_check_count("reset_after", get("reset_after", dataclasses.MISSING), 0) * _MILLISECOND,
-                max_concurrency=_check_count("max_concurrency", get("max_concurrency", 0), 0) or 1,
-                created_at=_utc_now() if created_at is None else created_at,
-            )
+            return cls._read(payload, created_at)
         except (TypeError, ValueError) as error:
-            raise _payload_error(error, payload, _LIMIT_PATHS, {"total", "remaining", "reset_after"}) from None
+            _blame(payload, _LIMIT_PATHS, {"total", "remaining", "reset_after"}, error)
+            raise
+
+    @classmethod
+    def _read(cls, payload: Mapping[str, Any], created_at: datetime.datetime | None) -> Self:
+        """Make one of *payload*, with the errors of the constructor."""
+        get = payload.get
+        return cls(
+            total=get("total", _MISSING),
+            remaining=get("remaining", _MISSING),
+            reset_after=_check_count("reset_after", get("reset_after", _MISSING), 0) * _MILLISECOND,
+            max_concurrency=_check_count("max_concurrency", get("max_concurrency", 0), 0) or 1,
+            created_at=_utc_now() if created_at is None else created_at,
+        )
 
     def to_payload(self) -> dict[str, int]:
         """Return the numbers as Discord writes them: `reset_after` in milliseconds, rounded up."""
@@ -230,7 +242,7 @@ class SessionStartLimit(_Entity):
 
     @property
     def used(self) -> int:
-        """How many sessions were started in the window."""
+        """How many sessions were started in the window: `total - remaining`."""
         return self.total - self.remaining
 
     @property
@@ -239,16 +251,16 @@ class SessionStartLimit(_Entity):
         return self.created_at + self.reset_after
 
     def can_start(self, sessions: int) -> bool:
-        """Return whether that many sessions are left.
+        """Return whether that many sessions were left at `created_at`.
 
-        Raises TypeError or ValueError for what is no count.
+        Raises TypeError or ValueError for what is not a count.
         """
         return _check_count("sessions", sessions, 0) <= self.remaining
 
     def rate_limit_key(self, shard_id: int) -> int:
         """Return `shard_id % max_concurrency`: of all shards with the same key, one may IDENTIFY per 5 seconds.
 
-        Raises TypeError or ValueError for what is no count.
+        Raises TypeError or ValueError for what is not a count.
 
         https://discord.com/developers/docs/events/gateway#sharding-max-concurrency
         """
@@ -259,7 +271,7 @@ class SessionStartLimit(_Entity):
 class GatewayBotInfo(_Entity):
     """What Discord answers to `GET /gateway/bot`: where to connect, with how many shards and within which limit.
 
-    Raises TypeError for a value of a wrong type and ValueError for a wrong value.
+    The constructor raises TypeError for a value of a wrong type and ValueError for a wrong value.
 
     https://discord.com/developers/docs/events/gateway#get-gateway-bot
     """
@@ -267,7 +279,7 @@ class GatewayBotInfo(_Entity):
     url: str
     """The WebSocket URL to connect to: `wss://` on Discord, `ws://` on some other servers.
 
-    It has a host, no spaces and nothing unprintable.
+    It has a host, a port in digits if any, and neither spaces nor anything unprintable.
     """
 
     shard_count: int
@@ -292,18 +304,17 @@ class GatewayBotInfo(_Entity):
         Unknown keys are ignored. Raises PayloadError for whatever is wrong with the payload (where it is an error of
         Discord's, with its message), TypeError or ValueError for a wrong *created_at*.
         """
-        get = _check_mapping(payload).get
+        get = _check_mapping("payload", payload).get
         try:
-            limit = SessionStartLimit.from_payload(
-                get("session_start_limit", dataclasses.MISSING), created_at=created_at
-            )
+            limit_payload = _check_mapping("session_start_limit", get("session_start_limit", _MISSING))
             return cls(
-                url=get("url", dataclasses.MISSING),
-                shard_count=get("shards", dataclasses.MISSING),
-                session_start_limit=limit,
+                url=get("url", _MISSING),
+                shard_count=get("shards", _MISSING),
+                session_start_limit=SessionStartLimit._read(limit_payload, created_at),
             )
         except (TypeError, ValueError) as error:
-            raise _payload_error(error, payload, _INFO_PATHS, {"url", "shards", "session_start_limit"}) from None
+            _blame(payload, _INFO_PATHS, {"url", "shards", "session_start_limit"}, error)
+            raise
 
     def to_payload(self) -> dict[str, Any]:
         """Return the answer as Discord writes it. `created_at` has no place in it: store that beside it."""
@@ -314,28 +325,27 @@ class GatewayBotInfo(_Entity):
         }
 
     def buckets(self, shard_ids: Iterable[int] | None = None) -> list[tuple[int, ...]]:
-        """Return the shards in the order to start them: a bucket IDENTIFYs at once, IDENTIFY_INTERVAL after the last.
+        """Return the shards in the order to start them: the shards of one bucket may IDENTIFY at once.
 
-        *shard_ids* are those that this process runs, in any order; all of `range(shard_count)` if not given. No two
-        shards of a bucket have the same `rate_limit_key`, ids ascend within a bucket and within a key, and there are
-        as few buckets as possible. Raises TypeError for an id that is no int and ValueError for one that is not in
-        `range(shard_count)`.
+        IDENTIFY_INTERVAL has to pass between two buckets. *shard_ids* are the shards to start, in any order, all of
+        `range(shard_count)` if not given; an id that comes twice counts once. No two shards of a bucket have the same
+        `rate_limit_key`, ids ascend within a bucket and within a key, and there are as few buckets as possible. Raises
+        TypeError for an id that is not an int and ValueError for one that is not in `range(shard_count)`.
+
+        The order holds for one process. Several that start shards at the same time have to take turns.
 
         https://discord.com/developers/docs/events/gateway#sharding-max-concurrency
         """
         ids: Iterable[int] = range(self.shard_count)
         if shard_ids is not None:
             ids = sorted({_check_count("shard_id", shard_id, 0, self.shard_count - 1) for shard_id in shard_ids})
-        buckets: list[list[int]] = []
-        started: dict[int, int] = {}
+        buckets: dict[int, list[int]] = {}
+        turns: dict[int, int] = {}
         for shard_id in ids:
             key = self.session_start_limit.rate_limit_key(shard_id)
-            turn = started.get(key, 0)
-            started[key] = turn + 1
-            if turn == len(buckets):
-                buckets.append([])
-            buckets[turn].append(shard_id)
-        return [tuple(bucket) for bucket in buckets]
+            turn = turns[key] = turns.get(key, -1) + 1
+            buckets.setdefault(turn, []).append(shard_id)
+        return [tuple(bucket) for bucket in buckets.values()]
 
 
 def _report(info: GatewayBotInfo) -> str:
@@ -360,7 +370,7 @@ def _report(info: GatewayBotInfo) -> str:
     if not limit.can_start(info.shard_count):
         report += f"\nToo few sessions are left: {limit.remaining}, and a full start takes {info.shard_count}.\n"
         if limit.total >= info.shard_count:
-            report += f"It would work from {reset_at} on.\n"
+            report += f"A full start is possible from {reset_at}.\n"
         else:
             report += f"The reset at {reset_at} will not help: it brings {limit.total}.\n"
     return report
@@ -375,17 +385,16 @@ def _main() -> int:
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C then ends it without a traceback, and a shell's loop as well
     program = os.path.basename(__file__)
-    longest = 2**20  # bytes: thousands of times what Discord answers
+    longest = 2**18  # bytes: more than a thousand times what Discord answers
 
     def write(descriptor: int, text: str) -> None:
-        # What print() leaves in the buffer of sys.stdout would fail only at exit, and with a traceback.
-        with open(descriptor, "w", errors="backslashreplace", closefd=False) as stream:
+        # What print() leaves in the buffer of sys.stdout would fail only at exit, too late to say so in one line.
+        with open(descriptor, "w", encoding="locale", errors="backslashreplace", closefd=False) as stream:
             stream.write(text)
 
     def tell(text: str) -> None:
-        line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
         with contextlib.suppress(OSError):
-            write(2, f"{program}: {line}\n")
+            write(2, f"{program}: {_printable(text)}\n")
 
     def fail(problem: str) -> NoReturn:
         tell(problem)
@@ -397,11 +406,11 @@ def _main() -> int:
 
     parser = Parser(
         prog=program,
-        description="Show what Discord answers to GET /gateway/bot, and whether all shards can be started.",
+        description="Read Discord's answer to GET /gateway/bot and tell whether all recommended shards can be started.",
         epilog="exit status:\n"
-        "  0  the recommended shards can all be started\n"
+        "  0  they can all be started\n"
         "  1  too few sessions are left for that\n"
-        "  2  no usable answer: unreadable, not JSON, not such an answer; or bad usage\n\n"
+        "  2  no usable answer (unreadable, not JSON, not such an answer), bad usage or no room for the output\n\n"
         f"before a deploy:\n  curl ... | python3 {program} && ./start-bot",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -426,16 +435,17 @@ def _main() -> int:
             tell("waiting for the answer to GET /gateway/bot on standard input")
         try:
             with open(0 if piped else source, "rb") as stream:
-                answer = stream.read(longest + 1)
-            if len(answer) > longest:
-                fail(f"{source}: more than {longest} bytes, so not the answer to GET /gateway/bot")
-            info = GatewayBotInfo.from_payload(json.loads(answer))
+                answer = stream.read(longest + 1) or b""  # None where nothing has come and reading does not wait
         except OSError as error:
             fail(f"{source}: {error.strerror}")
+        if len(answer) > longest:
+            fail(f"{source}: more than {longest} bytes, so not the answer to GET /gateway/bot")
+        try:
+            info = GatewayBotInfo.from_payload(json.loads(answer))
         except PayloadError as error:
             fail(f"{source}: {error}")
         except ValueError as error:
-            fail(f"{source}: not JSON: {error}")
+            fail(f"{source}: cannot read {_shown(answer.decode(errors='replace'))} as JSON: {error}")
         except RecursionError:
             fail(f"{source}: nested too deeply, so not the answer to GET /gateway/bot")
         text = _report(info)
