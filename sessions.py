@@ -96,7 +96,7 @@ def _check_count(field: str, value: object, minimum: int, maximum: int = _INT32_
 
 def _check_mapping(field: str, value: object) -> Mapping[str, Any]:
     """Return *value* if it is a mapping."""
-    if isinstance(value, (dict, Mapping)):  # a dict is a Mapping, but as a dict it is recognised ten times as fast
+    if isinstance(value, (dict, Mapping)):  # a dict is a Mapping, too, but recognised much faster as a dict
         return value
     raise _wrong(PayloadError, field, "a mapping", value)
 
@@ -343,7 +343,7 @@ class GatewayBotInfo(_Entity):
         turns: dict[int, int] = {}
         for shard_id in ids:
             key = self.session_start_limit.rate_limit_key(shard_id)
-            turn = turns[key] = turns.get(key, -1) + 1
+            turn = turns[key] = turns.get(key, 0) + 1
             buckets.setdefault(turn, []).append(shard_id)
         return [tuple(bucket) for bucket in buckets.values()]
 

@@ -491,8 +491,10 @@ class TestRefusingPayloads:
     def test_message_that_is_not_text_is_not_passed_on(self) -> None:
         assert read_error({"message": ["401"]}).endswith("got nothing")
 
-    def test_message_is_not_passed_on_where_no_key_is_missing(self) -> None:
-        assert read_error(payload(shards=0, message="hello")).endswith("got 0")
+    @pytest.mark.parametrize("entity", [SessionStartLimit, GatewayBotInfo])
+    def test_message_is_not_passed_on_where_no_key_is_missing(self, entity: Any) -> None:
+        answer = payload(shards=-1) | limit_payload(remaining=-1, message="hello")
+        assert read_error(answer, entity).endswith("got -1")
 
     def test_answer_of_get_gateway_is_recognised(self) -> None:
         message = read_error({"url": "wss://gateway.discord.gg/"})
