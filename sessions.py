@@ -23,9 +23,12 @@ from collections.abc import Iterable, Mapping
 
 TYPE_CHECKING = False  # typing would slow the import down, and only type checkers read what comes from it
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, TypeVar
 
-    from typing_extensions import Self
+    # The class that a method is called on, like typing.Self, which Python 3.10 does not have.
+    _EntityT = TypeVar("_EntityT", bound="_Entity")
+    _LimitT = TypeVar("_LimitT", bound="SessionStartLimit")
+    _InfoT = TypeVar("_InfoT", bound="GatewayBotInfo")
 
 __all__ = ["IDENTIFY_INTERVAL", "GatewayBotInfo", "PayloadError", "SessionStartLimit"]
 __version__ = "1.0.0"
@@ -41,7 +44,17 @@ _MILLISECOND = datetime.timedelta(milliseconds=1)
 _NO_TIME = datetime.timedelta(0)
 _LONGEST_RESET = _INT32_MAX * _MILLISECOND
 _UTC = datetime.timezone.utc
-_URL = re.compile(r"wss?://([^/?#@]*@)?(\[[^/?#@\[\]]+\]|[^/?#@:\[\]]+)(:[0-9]*)?([/?#].*)?")
+_RESET_AFTER = f"a timedelta from {_NO_TIME} to {_LONGEST_RESET}"
+_URL = re.compile(
+    r"""
+    wss?://
+    (?:|[^/?#@ ]*@)                       # user information, which is rare: nothing is tried first
+    (?:[^/?#@:\[\] ]+|\[[^/?#@\[\] ]+\])  # host: a name or an address, that of IPv6 in brackets
+    (?::[0-9]*|)                          # port
+    (?:[/?#][^ ]*|)                       # path, query and fragment
+    """,
+    re.VERBOSE,
+)
 
 _MISSING = dataclasses.MISSING  # stands for a key that a payload does not have
 
@@ -86,19 +99,16 @@ def _wrong(error: type[Exception], field: str, expected: str, value: object) -> 
     return error(f"{field}: expected {expected}, got {shown}")
 
 
-def _check_count(field: str, value: object, minimum: int, maximum: int = _INT32_MAX) -> int:
-    """Return *value* if it is an int (a bool is not one here) from *minimum* to *maximum*."""
-    if type(value) is int and minimum <= value <= maximum:
-        return value
+def _not_a_count(field: str, value: object, minimum: int, maximum: int = _INT32_MAX) -> Exception:
+    """Return the error for a *value* that is not an int (a bool is not one here) from *minimum* to *maximum*."""
     error = ValueError if type(value) is int else TypeError
-    raise _wrong(error, field, f"an integer from {minimum} to {maximum}", value)
+    return _wrong(error, field, f"an integer from {minimum} to {maximum}", value)
 
 
-def _check_mapping(field: str, value: object) -> Mapping[str, Any]:
-    """Return *value* if it is a mapping."""
-    if isinstance(value, (dict, Mapping)):  # a dict is a Mapping, too, but recognised much faster as a dict
-        return value
-    raise _wrong(PayloadError, field, "a mapping", value)
+def _check_type(field: str, value: object, kind: type, expected: str, error: type[Exception] = TypeError) -> None:
+    """Raise *error* if *value* is not of *kind*. Where time matters, callers look for the usual type first."""
+    if not isinstance(value, kind):
+        raise _wrong(error, field, expected, value)
 
 
 def _blame(payload: Mapping[str, Any], paths: Mapping[str, str], required: set[str], error: Exception) -> None:
@@ -119,7 +129,7 @@ def _blame(payload: Mapping[str, Any], paths: Mapping[str, str], required: set[s
 class _Entity:
     """Copying and pickling, alike in both classes: whatever makes a new object calls the constructor, which checks."""
 
-    def copy(self, **changes: Any) -> Self:
+    def copy(self: _EntityT, **changes: Any) -> _EntityT:
         """Return a copy with *changes* to its fields, checked like a new object.
 
         All other fields of the constructor keep their values, `created_at` too. Raises TypeError for an unknown field
@@ -133,7 +143,7 @@ class _Entity:
         return self._restore, (given, derived)
 
     @classmethod
-    def _restore(cls, given: dict[str, Any], derived: dict[str, Any]) -> Self:
+    def _restore(cls: type[_EntityT], given: dict[str, Any], derived: dict[str, Any]) -> _EntityT:
         """Call the constructor, then set the fields that it does not take, which a subclass may have."""
         entity = cls(**given)
         for field, value in derived.items():
@@ -146,10 +156,10 @@ class _Entity:
             type(self) is GatewayBotInfo and type(self.session_start_limit) is SessionStartLimit
         )
 
-    def __copy__(self) -> Self:
+    def __copy__(self: _EntityT) -> _EntityT:
         return self if self._is_immutable() else self._restore(*self.__reduce__()[1])
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self: _EntityT, memo: dict[int, Any]) -> _EntityT:
         return self if self._is_immutable() else self._restore(*copy.deepcopy(self.__reduce__()[1], memo))
 
 
@@ -185,17 +195,20 @@ class SessionStartLimit(_Entity):
     """
 
     def __post_init__(self) -> None:
-        _check_count("total", self.total, 0)
-        _check_count("remaining", self.remaining, 0)
-        is_timedelta = isinstance(self.reset_after, datetime.timedelta)
-        if not is_timedelta or not _NO_TIME <= self.reset_after <= _LONGEST_RESET:
-            error = ValueError if is_timedelta else TypeError
-            raise _wrong(error, "reset_after", f"a timedelta from 0:00:00 to {_LONGEST_RESET}", self.reset_after)
-        _check_count("max_concurrency", self.max_concurrency, 1)
-        if not isinstance(self.created_at, datetime.datetime):
-            raise _wrong(TypeError, "created_at", "an aware datetime", self.created_at)
+        # Counts are checked in line, here and below: a call would take longer than the check.
+        if type(self.total) is not int or not 0 <= self.total <= _INT32_MAX:
+            raise _not_a_count("total", self.total, 0)
+        if type(self.remaining) is not int or not 0 <= self.remaining <= _INT32_MAX:
+            raise _not_a_count("remaining", self.remaining, 0)
+        if type(self.reset_after) is not datetime.timedelta:
+            _check_type("reset_after", self.reset_after, datetime.timedelta, _RESET_AFTER)
+        if not _NO_TIME <= self.reset_after <= _LONGEST_RESET:
+            raise _wrong(ValueError, "reset_after", _RESET_AFTER, self.reset_after)
+        if type(self.max_concurrency) is not int or not 1 <= self.max_concurrency <= _INT32_MAX:
+            raise _not_a_count("max_concurrency", self.max_concurrency, 1)
         try:
-            if self.created_at.tzinfo is not _UTC:
+            if type(self.created_at) is not datetime.datetime or self.created_at.tzinfo is not _UTC:
+                _check_type("created_at", self.created_at, datetime.datetime, "an aware datetime")
                 if self.created_at.utcoffset() is None:
                     raise _wrong(ValueError, "created_at", "an aware datetime", self.created_at)
                 # Because adding to a local time takes no notice of the clock being changed in between.
@@ -205,31 +218,37 @@ class SessionStartLimit(_Entity):
             expected = "an aware datetime with the reset in the years 1 to 9999"
             raise _wrong(ValueError, "created_at", expected, self.created_at) from None
 
+    if TYPE_CHECKING:
+
+        def copy(
+            self: _LimitT,
+            *,
+            total: int = ...,
+            remaining: int = ...,
+            reset_after: datetime.timedelta = ...,
+            max_concurrency: int = ...,
+            created_at: datetime.datetime = ...,
+            **more: Any,
+        ) -> _LimitT:
+            """Return a copy with changes to its fields. These are their types; *more* is what a subclass adds."""
+            ...
+
     @classmethod
-    def from_payload(cls, payload: Mapping[str, Any], *, created_at: datetime.datetime | None = None) -> Self:
+    def from_payload(
+        cls: type[_LimitT], payload: Mapping[str, Any], *, created_at: datetime.datetime | None = None
+    ) -> _LimitT:
         """Make one from the `session_start_limit` of an answer that was read at *created_at*, now if not given.
 
         Unknown keys are ignored; an absent or zero `max_concurrency` is read as 1. Raises PayloadError for whatever is
         wrong with the payload, TypeError or ValueError for a wrong *created_at*.
         """
-        _check_mapping("payload", payload)
+        if not isinstance(payload, dict):
+            _check_type("payload", payload, Mapping, "a mapping", PayloadError)
         try:
-            return cls._read(payload, created_at)
+            return _read_limit(cls, payload, created_at)
         except (TypeError, ValueError) as error:
             _blame(payload, _LIMIT_PATHS, {"total", "remaining", "reset_after"}, error)
             raise
-
-    @classmethod
-    def _read(cls, payload: Mapping[str, Any], created_at: datetime.datetime | None) -> Self:
-        """Make one of *payload*, with the errors of the constructor."""
-        get = payload.get
-        return cls(
-            total=get("total", _MISSING),
-            remaining=get("remaining", _MISSING),
-            reset_after=_check_count("reset_after", get("reset_after", _MISSING), 0) * _MILLISECOND,
-            max_concurrency=_check_count("max_concurrency", get("max_concurrency", 0), 0) or 1,
-            created_at=_utc_now() if created_at is None else created_at,
-        )
 
     def to_payload(self) -> dict[str, int]:
         """Return the numbers as Discord writes them: `reset_after` in milliseconds, rounded up."""
@@ -255,7 +274,9 @@ class SessionStartLimit(_Entity):
 
         Raises TypeError or ValueError for what is not a count.
         """
-        return _check_count("sessions", sessions, 0) <= self.remaining
+        if type(sessions) is not int or not 0 <= sessions <= _INT32_MAX:
+            raise _not_a_count("sessions", sessions, 0)
+        return sessions <= self.remaining
 
     def rate_limit_key(self, shard_id: int) -> int:
         """Return `shard_id % max_concurrency`: of all shards with the same key, one may IDENTIFY per 5 seconds.
@@ -264,7 +285,27 @@ class SessionStartLimit(_Entity):
 
         https://discord.com/developers/docs/events/gateway#sharding-max-concurrency
         """
-        return _check_count("shard_id", shard_id, 0) % self.max_concurrency
+        if type(shard_id) is not int or not 0 <= shard_id <= _INT32_MAX:
+            raise _not_a_count("shard_id", shard_id, 0)
+        return shard_id % self.max_concurrency
+
+
+def _read_limit(cls: type[_LimitT], payload: Mapping[str, Any], created_at: datetime.datetime | None) -> _LimitT:
+    """Make a *cls* of *payload*, with the errors of the constructor."""
+    get = payload.get
+    reset_after = get("reset_after", _MISSING)
+    if type(reset_after) is not int or not 0 <= reset_after <= _INT32_MAX:
+        raise _not_a_count("reset_after", reset_after, 0)
+    max_concurrency = get("max_concurrency", 0)
+    if type(max_concurrency) is not int or not 0 <= max_concurrency <= _INT32_MAX:
+        raise _not_a_count("max_concurrency", max_concurrency, 0)
+    return cls(
+        total=get("total", _MISSING),
+        remaining=get("remaining", _MISSING),
+        reset_after=reset_after * _MILLISECOND,
+        max_concurrency=max_concurrency or 1,
+        created_at=_utc_now() if created_at is None else created_at,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,28 +330,47 @@ class GatewayBotInfo(_Entity):
     """How many sessions the bot may still start."""
 
     def __post_init__(self) -> None:
-        is_str = type(self.url) is str
-        if not is_str or not _URL.fullmatch(self.url) or " " in self.url or not self.url.isprintable():
-            error = ValueError if is_str else TypeError
+        if type(self.url) is not str or not _URL.fullmatch(self.url) or not self.url.isprintable():
+            error = ValueError if type(self.url) is str else TypeError
             raise _wrong(error, "url", "a printable ws:// or wss:// URL with a host and without spaces", self.url)
-        _check_count("shard_count", self.shard_count, 1)
-        if not isinstance(self.session_start_limit, SessionStartLimit):
-            raise _wrong(TypeError, "session_start_limit", "a SessionStartLimit", self.session_start_limit)
+        if type(self.shard_count) is not int or not 1 <= self.shard_count <= _INT32_MAX:
+            raise _not_a_count("shard_count", self.shard_count, 1)
+        if type(self.session_start_limit) is not SessionStartLimit:
+            _check_type("session_start_limit", self.session_start_limit, SessionStartLimit, "a SessionStartLimit")
+
+    if TYPE_CHECKING:
+
+        def copy(
+            self: _InfoT,
+            *,
+            url: str = ...,
+            shard_count: int = ...,
+            session_start_limit: SessionStartLimit = ...,
+            **more: Any,
+        ) -> _InfoT:
+            """Return a copy with changes to its fields. These are their types; *more* is what a subclass adds."""
+            ...
 
     @classmethod
-    def from_payload(cls, payload: Mapping[str, Any], *, created_at: datetime.datetime | None = None) -> Self:
+    def from_payload(
+        cls: type[_InfoT], payload: Mapping[str, Any], *, created_at: datetime.datetime | None = None
+    ) -> _InfoT:
         """Make one from the answer, decoded, that was read at *created_at*, now if not given.
 
         Unknown keys are ignored. Raises PayloadError for whatever is wrong with the payload (where it is an error of
         Discord's, with its message), TypeError or ValueError for a wrong *created_at*.
         """
-        get = _check_mapping("payload", payload).get
+        if not isinstance(payload, dict):
+            _check_type("payload", payload, Mapping, "a mapping", PayloadError)
+        get = payload.get
         try:
-            limit_payload = _check_mapping("session_start_limit", get("session_start_limit", _MISSING))
+            limit_payload: Mapping[str, Any] = get("session_start_limit", _MISSING)
+            if not isinstance(limit_payload, dict):
+                _check_type("session_start_limit", limit_payload, Mapping, "a mapping")
             return cls(
                 url=get("url", _MISSING),
                 shard_count=get("shards", _MISSING),
-                session_start_limit=SessionStartLimit._read(limit_payload, created_at),
+                session_start_limit=_read_limit(SessionStartLimit, limit_payload, created_at),
             )
         except (TypeError, ValueError) as error:
             _blame(payload, _INFO_PATHS, {"url", "shards", "session_start_limit"}, error)
@@ -338,7 +398,12 @@ class GatewayBotInfo(_Entity):
         """
         ids: Iterable[int] = range(self.shard_count)
         if shard_ids is not None:
-            ids = sorted({_check_count("shard_id", shard_id, 0, self.shard_count - 1) for shard_id in shard_ids})
+            given: set[int] = set()
+            for shard_id in shard_ids:
+                if type(shard_id) is not int or not 0 <= shard_id < self.shard_count:
+                    raise _not_a_count("shard_id", shard_id, 0, self.shard_count - 1)
+                given.add(shard_id)
+            ids = sorted(given)
         buckets: dict[int, list[int]] = {}
         turns: dict[int, int] = {}
         for shard_id in ids:
