@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import copy
 import dataclasses
 import datetime
 import decimal
 import errno
-import http
+import http.server
 import itertools
 import json
+import multiprocessing
 import os
 import pathlib
 import pickle
@@ -18,9 +21,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import types
+import typing
 import weakref
 from collections import defaultdict
 from collections.abc import Iterator
@@ -35,6 +40,8 @@ UTC = datetime.timezone.utc
 READ_AT = datetime.datetime(2026, 11, 22, 18, 47, 11, 250_000, tzinfo=UTC)
 HOUR = datetime.timedelta(hours=1)
 INT32_MAX = 2**31 - 1
+
+needs_system = pytest.mark.skipif(sys.platform == "emscripten", reason="needs processes, sockets or an event loop")
 
 NOT_COUNTS = [1000.0, "1000", True, None, float("nan"), decimal.Decimal(5), http.HTTPStatus.OK, [5], {}, b"5", 5j]
 """Values of wrong types for a count. An HTTPStatus is an int of another kind, as a bool is."""
@@ -828,6 +835,7 @@ def limited(total: int, remaining: int, **changes: int) -> dict[str, Any]:
     return payload(session_start_limit=limit_payload(total=total, remaining=remaining, **changes))
 
 
+@needs_system
 class TestCommandLine:
     def test_report(self) -> None:
         done = run(answer=payload(shards=40, session_start_limit=limit_payload(remaining=990, max_concurrency=16)))
@@ -890,13 +898,6 @@ class TestCommandLine:
 
     def test_answer_from_standard_input_by_name(self) -> None:
         assert rows(run("-", answer=payload()).stdout)["Shards"] == "9"
-
-    def test_vendored_copy_runs_as_a_module(self, tmp_path: pathlib.Path) -> None:
-        (tmp_path / "mybot").mkdir()
-        (tmp_path / "mybot" / "vendored.py").write_bytes(pathlib.Path(sessions.__file__).read_bytes())
-        command = [sys.executable, "-m", "mybot.vendored", "--version"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, timeout=60)
-        assert done.stdout.decode().split() == ["vendored.py", sessions.__version__]
 
     @pytest.mark.parametrize("option", ["--help", "-h"])
     def test_help(self, option: str) -> None:
@@ -1001,11 +1002,6 @@ class TestCommandLine:
         assert done.returncode == 2
         assert done.stderr.startswith(b"sessions.py: standard input: cannot read '' as JSON: ")
 
-    def test_no_warning_about_encodings(self) -> None:
-        command = [sys.executable, "-X", "warn_default_encoding", "-W", "error", sessions.__file__]
-        done = subprocess.run(command, input=json.dumps(payload()).encode(), capture_output=True, timeout=60)
-        assert (done.returncode, done.stderr) == (0, b"")
-
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
     def test_error_that_cannot_be_told_still_sets_the_exit_status(self) -> None:
         with open("/dev/full", "w") as full:
@@ -1021,6 +1017,7 @@ class TestCommandLine:
         assert re.fullmatch("sessions.py: standard output: .+\n", done.stderr)
 
 
+@needs_system
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 class TestTerminal:
     WAITING = b"sessions.py: waiting for the answer to GET /gateway/bot on standard input\n"
@@ -1073,16 +1070,175 @@ class TestModule:
     def test_version_has_three_numbers(self) -> None:
         assert re.fullmatch(r"\d+\.\d+\.\d+", sessions.__version__)
 
-    def test_import_loads_nothing_for_the_command_line(self) -> None:
+    def test_libraries_can_read_the_types_of_a_limit(self) -> None:
+        assert typing.get_type_hints(SessionStartLimit) == {
+            "total": int,
+            "remaining": int,
+            "reset_after": datetime.timedelta,
+            "max_concurrency": int,
+            "created_at": datetime.datetime,
+        }
+
+    def test_libraries_can_read_the_types_of_an_info(self) -> None:
+        hints = {"url": str, "shard_count": int, "session_start_limit": SessionStartLimit}
+        assert typing.get_type_hints(GatewayBotInfo) == hints
+
+    def test_asdict_takes_both_levels_apart(self) -> None:
+        assert dataclasses.asdict(make_info()) == {**vars_of(make_info()), "session_start_limit": vars_of(make_limit())}
+
+    def test_objects_match_by_keyword(self) -> None:
+        match make_info():
+            case GatewayBotInfo(shard_count=9, session_start_limit=SessionStartLimit(used=1, remaining=remaining)):
+                assert remaining == 999
+            case other:
+                pytest.fail(f"{other} does not match")
+
+
+@needs_system
+class TestPlaces:
+    ROOT = pathlib.Path(sessions.__file__).parent
+
+    @pytest.fixture
+    def vendored(self, tmp_path: pathlib.Path) -> pathlib.Path:
+        """Return the directory of a package that has the module under another name."""
+        package = tmp_path / "mybot" / "_vendor"
+        package.mkdir(parents=True)
+        (package / "discord_limits.py").write_bytes(pathlib.Path(sessions.__file__).read_bytes())
+        return tmp_path
+
+    def test_import_loads_only_what_dataclasses_and_datetime_load(self) -> None:
         code = (
             "import __future__, dataclasses, datetime, sys; before = set(sys.modules); import sessions;"
             "print(set(sys.modules) - before)"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=pathlib.Path(sessions.__file__).parent,
+            [sys.executable, "-c", code], cwd=self.ROOT, capture_output=True, check=True, timeout=60, text=True
+        )
+        assert done.stdout.strip() == "{'sessions'}"
+
+    def test_vendored_copy_runs_as_a_module(self, vendored: pathlib.Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "mybot._vendor.discord_limits", "--version"],
+            cwd=vendored,
             capture_output=True,
             check=True,
             timeout=60,
+            text=True,
         )
-        assert done.stdout.decode().strip() == "{'sessions'}"
+        assert done.stdout.split() == ["discord_limits.py", sessions.__version__]
+
+    def test_objects_of_a_vendored_copy_can_be_pickled(self, vendored: pathlib.Path) -> None:
+        code = (
+            "import pickle; from mybot._vendor.discord_limits import GatewayBotInfo;"
+            f"info = GatewayBotInfo.from_payload({payload()}); print(pickle.loads(pickle.dumps(info)) == info)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=vendored, capture_output=True, check=True, timeout=60, text=True
+        )
+        assert done.stdout.strip() == "True"
+
+    @pytest.mark.parametrize(
+        "options", [["-OO"], ["-I"], ["-W", "error"], ["-X", "warn_default_encoding", "-W", "error"]], ids=" ".join
+    )
+    def test_command_runs_under_the_options_of_the_interpreter(self, options: list[str]) -> None:
+        command = [sys.executable, *options, sessions.__file__]
+        done = subprocess.run(command, input=json.dumps(payload()).encode(), capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+    def test_checks_stay_where_assertions_are_stripped(self) -> None:
+        code = "import sessions; sessions.SessionStartLimit.from_payload({'total': -1})"
+        done = subprocess.run([sys.executable, "-OO", "-c", code], cwd=self.ROOT, capture_output=True, timeout=60)
+        assert b"PayloadError: " in done.stderr
+
+    def test_spawned_worker_gets_and_returns_all(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as workers:
+            info = workers.submit(dataclasses.replace, make_info(), shard_count=5).result(timeout=60)
+        assert (info, info.session_start_limit.created_at) == (make_info(shard_count=5), READ_AT)
+
+
+README = pathlib.Path(sessions.__file__).with_name("README.md")
+
+
+def recipe(name: str) -> Any:
+    """Return the function *name* of the README."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (source,) = (block for block in blocks if f"def {name}(" in block)
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)
+    return namespace[name]
+
+
+class Discord(http.server.BaseHTTPRequestHandler):
+    """Answers as Discord does."""
+
+    answers: typing.ClassVar = {"/api/v10/gateway/bot": payload()}
+
+    def do_GET(self) -> None:
+        if not self.headers["User-Agent"].startswith("DiscordBot ("):
+            self.answer(403, "error code: 1010")
+        elif self.headers["Authorization"] != "Bot secret":
+            self.answer(401, {"message": "401: Unauthorized", "code": 0})
+        elif self.path not in self.answers:
+            self.answer(404, {"message": "404: Not Found", "code": 0})
+        else:
+            self.answer(200, self.answers[self.path])
+
+    def answer(self, status: int, body: object) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def discord_url() -> Iterator[str]:
+    with http.server.HTTPServer(("127.0.0.1", 0), Discord) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api/v10/gateway/bot"
+        server.shutdown()
+        thread.join()
+
+
+@needs_system
+@pytest.mark.skipif(not README.exists(), reason="needs the README beside the module")
+class TestRecipes:
+    def test_fetch_returns_the_answer(self, discord_url: str) -> None:
+        assert recipe("fetch")("secret", discord_url).to_payload() == payload()
+
+    def test_fetch_passes_on_why_discord_refuses(self, discord_url: str) -> None:
+        with pytest.raises(ValueError, match=r"; the answer says '401: Unauthorized'$"):
+            recipe("fetch")("wrong", discord_url)
+
+    def started(self, monkeypatch: pytest.MonkeyPatch, info: GatewayBotInfo, shard_ids: Any = None) -> list[Any]:
+        """Return the ids in the order in which start() starts them, and the seconds between them."""
+        events: list[Any] = []
+
+        async def log(event: Any) -> None:
+            events.append(event)
+
+        monkeypatch.setattr(asyncio, "sleep", log)
+        asyncio.run(recipe("start")(info, log, shard_ids))
+        return events
+
+    def test_start_waits_between_buckets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        info = make_info(shard_count=5, session_start_limit=make_limit(max_concurrency=2))
+        assert self.started(monkeypatch, info) == [0, 1, 5.0, 2, 3, 5.0, 4]
+
+    def test_start_takes_a_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        info = make_info(shard_count=5, session_start_limit=make_limit(max_concurrency=2))
+        assert self.started(monkeypatch, info, [4, 3, 0]) == [0, 3, 5.0, 4]
+
+    @pytest.mark.parametrize("processes", [1, 2, 3, 16])
+    def test_shares_are_all_shards_and_have_no_key_in_common(self, processes: int) -> None:
+        info = make_info(shard_count=48, session_start_limit=make_limit(max_concurrency=16))
+        shares = [recipe("share")(info, process, processes) for process in range(processes)]
+        keys = [{shard_id % 16 for shard_id in share} for share in shares]
+        assert sorted(itertools.chain(*shares)) == list(range(48))
+        assert sorted(itertools.chain(*keys)) == list(range(16))
