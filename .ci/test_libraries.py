@@ -1,0 +1,140 @@
+"""The classes in the hands of the libraries around them, as they are."""
+
+import dataclasses
+import datetime
+import re
+from typing import Any
+
+import cattrs
+import freezegun
+import msgspec
+import orjson
+import pydantic
+import pytest
+import time_machine
+
+from sessions import GatewayBotInfo, PayloadError, SessionStartLimit
+from test_sessions import READ_AT, make_info, make_limit, payload
+
+FIELDS = dataclasses.asdict(make_info())
+
+converter = cattrs.Converter()  # which knows no times
+converter.register_structure_hook(datetime.timedelta, lambda value, _: datetime.timedelta(seconds=value))
+converter.register_structure_hook(datetime.datetime, lambda value, _: datetime.datetime.fromisoformat(value))
+converter.register_unstructure_hook(datetime.timedelta, datetime.timedelta.total_seconds)
+converter.register_unstructure_hook(datetime.datetime, datetime.datetime.isoformat)
+
+adapter = pydantic.TypeAdapter(GatewayBotInfo)
+
+READERS = {
+    "pydantic": (adapter.validate_python, pydantic.ValidationError),
+    "pydantic, JSON": (
+        lambda fields: adapter.validate_json(orjson.dumps(fields, default=lambda value: value.total_seconds())),
+        pydantic.ValidationError,
+    ),
+    "msgspec": (lambda fields: msgspec.convert(fields, GatewayBotInfo), msgspec.ValidationError),
+    "cattrs": (
+        lambda fields: converter.structure(converter.unstructure(fields), GatewayBotInfo),
+        cattrs.ClassValidationError,
+    ),
+}
+readers = pytest.mark.parametrize(("read", "error"), READERS.values(), ids=READERS)
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    """Return the fields with *changes* to those of the limit."""
+    return {**FIELDS, "session_start_limit": {**FIELDS["session_start_limit"], **changes}}
+
+
+@readers
+def test_fields_are_read(read: Any, error: type[Exception]) -> None:
+    info = read(FIELDS)
+    assert info == make_info()
+    assert info.session_start_limit.created_at == READ_AT
+
+
+@readers
+def test_created_at_is_now_where_not_given(read: Any, error: type[Exception]) -> None:
+    limit = {key: value for key, value in FIELDS["session_start_limit"].items() if key != "created_at"}
+    before = datetime.datetime.now(datetime.timezone.utc)
+    assert read({**FIELDS, "session_start_limit": limit}).session_start_limit.created_at >= before
+
+
+@readers
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {**FIELDS, "url": "https://discord.com/"},
+        {**FIELDS, "url": "wss://ho st/"},
+        {**FIELDS, "shard_count": 0},
+        {**FIELDS, "shard_count": 2**31},
+        {**FIELDS, "shard_count": "many"},
+        {**FIELDS, "shard_count": None},
+        {**FIELDS, "session_start_limit": 5},
+        {"url": "wss://gateway.discord.gg/"},
+        changed(total=-1),
+        changed(remaining=2**31),
+        changed(max_concurrency=0),
+        changed(reset_after=datetime.timedelta(seconds=-1)),
+        changed(reset_after=datetime.timedelta(days=25)),
+        changed(created_at=READ_AT.replace(tzinfo=None)),
+        changed(created_at=datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)),
+    ],
+    ids=str,
+)
+def test_refusal_is_the_validation_error_of_the_library(
+    read: Any, error: type[Exception], fields: dict[str, Any]
+) -> None:
+    with pytest.raises(error):
+        read(fields)
+
+
+@pytest.mark.parametrize("name", ["pydantic", "msgspec"])
+def test_validation_error_says_what_the_class_says(name: str) -> None:
+    read, error = READERS[name]
+    with pytest.raises(error, match="remaining: expected an integer from 0 to 2147483647, got -1"):
+        read(changed(remaining=-1))
+
+
+def test_pydantic_writes_what_it_reads() -> None:
+    assert adapter.validate_json(adapter.dump_json(make_info())) == make_info()
+
+
+def test_pydantic_describes_the_fields() -> None:
+    assert set(adapter.json_schema()["properties"]) == {"url", "shard_count", "session_start_limit"}
+
+
+def test_msgspec_writes_what_it_reads() -> None:
+    assert msgspec.convert(msgspec.to_builtins(make_info()), GatewayBotInfo) == make_info()
+
+
+def test_cattrs_writes_what_it_reads() -> None:
+    assert converter.structure(converter.unstructure(make_info()), GatewayBotInfo) == make_info()
+
+
+def test_orjson_writes_the_payload() -> None:
+    assert orjson.loads(orjson.dumps(make_info().to_payload())) == payload()
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [freezegun.freeze_time, lambda moment: time_machine.travel(moment, tick=False)],
+    ids=["freezegun", "time-machine"],
+)
+class TestHeldClock:
+    """What tests of a bot do."""
+
+    def test_created_at_is_the_time_it_is_held_at(self, hold: Any) -> None:
+        with hold(READ_AT):
+            limit = SessionStartLimit(total=1, remaining=1, reset_after=datetime.timedelta(hours=1), max_concurrency=1)
+            read = GatewayBotInfo.from_payload(payload())
+        assert (limit.created_at, read.session_start_limit.created_at) == (READ_AT, READ_AT)
+
+    def test_real_times_are_taken_and_kept(self, hold: Any) -> None:
+        with hold("2030-01-01"):
+            assert make_limit().copy(remaining=5).created_at == READ_AT
+
+    def test_held_times_can_be_told_in_an_error(self, hold: Any) -> None:
+        with hold(READ_AT), pytest.raises(ValueError, match=re.escape("expected an aware datetime, got ")) as caught:
+            make_limit(created_at=datetime.datetime.now())
+        assert not isinstance(caught.value, PayloadError)
