@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 
 TYPE_CHECKING = False  # typing would slow the import down, and only type checkers read what comes from it
 if TYPE_CHECKING:
-    from typing import Any, NoReturn, TypeVar
+    from typing import Any, ClassVar, NoReturn, TypeVar
 
     # The class that a method is called on, like typing.Self, which Python 3.10 does not have.
     _EntityT = TypeVar("_EntityT", bound="_Entity")
@@ -125,9 +125,12 @@ def _blame(payload: Mapping[str, Any], paths: Mapping[str, str], required: set[s
     raise PayloadError(f"{paths[field]}: {problem}") from None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class _Entity:
     """Copying and pickling, alike in both classes: whatever makes a new object calls the constructor, which checks."""
+
+    __slots__ = ()
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # both classes are dataclasses
 
     def copy(self: _EntityT, **changes: Any) -> _EntityT:
         """Return a copy with *changes* to its fields, checked like a new object.
