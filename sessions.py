@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     _EntityT = TypeVar("_EntityT", bound="_Entity")
     _LimitT = TypeVar("_LimitT", bound="SessionStartLimit")
     _InfoT = TypeVar("_InfoT", bound="GatewayBotInfo")
+else:
+    Any = NoReturn = _EntityT = _LimitT = _InfoT = object  # for whatever evaluates annotations at run time
 
 __all__ = ["IDENTIFY_INTERVAL", "GatewayBotInfo", "PayloadError", "SessionStartLimit"]
 __version__ = "1.0.0"
@@ -264,7 +266,7 @@ class SessionStartLimit(_Entity):
 
     @property
     def used(self) -> int:
-        """How many sessions were started in the window: `total - remaining`."""
+        """How many sessions were started in the window: `total - remaining`; negative if more than `total` are left."""
         return self.total - self.remaining
 
     @property
@@ -450,6 +452,7 @@ def _main() -> int:
     import json
     import os
     import signal
+    import sys
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C then ends it without a traceback, and a shell's loop as well
     program = os.path.basename(__file__)
@@ -479,7 +482,7 @@ def _main() -> int:
         "  0  they can all be started\n"
         "  1  too few sessions are left for that\n"
         "  2  no usable answer (unreadable, not JSON, not such an answer), bad usage or no room for the output\n\n"
-        f"before a deploy:\n  curl ... | python3 {program} && ./start-bot",
+        f"before a deploy:\n  curl ... | python3 {sys.argv[0]} && ./start-bot",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         add_help=False,

@@ -11,6 +11,7 @@ import datetime
 import decimal
 import errno
 import http.server
+import inspect
 import itertools
 import json
 import multiprocessing
@@ -26,6 +27,7 @@ import time
 import traceback
 import types
 import typing
+import urllib.error
 import weakref
 from collections import defaultdict
 from collections.abc import Iterator
@@ -73,8 +75,10 @@ class TaggedLimit(SessionStartLimit):
     seen: list[str] = dataclasses.field(default_factory=list, init=False)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TaggedInfo(GatewayBotInfo):
+    """A subclass without slots."""
+
     tags: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -156,6 +160,16 @@ class TestConstructing:
     def test_reset_after_has_to_be_a_timedelta(self, value: object) -> None:
         with pytest.raises(TypeError, match=f"^reset_after: expected a timedelta from .*, got {value!r}$"):
             make_limit(reset_after=value)
+
+    def test_subclasses_of_timedelta_and_datetime_are_accepted(self) -> None:
+        class Span(datetime.timedelta):
+            pass
+
+        class Moment(datetime.datetime):
+            pass
+
+        limit = make_limit(reset_after=Span(hours=1), created_at=Moment(2026, 11, 22, tzinfo=UTC))
+        assert limit.reset_at == datetime.datetime(2026, 11, 22, 1, tzinfo=UTC)
 
     def test_created_at_is_now_in_utc_where_not_given(self) -> None:
         before = datetime.datetime.now(UTC)
@@ -921,7 +935,7 @@ class TestCommandLine:
             "  2  no usable answer (unreadable, not JSON, not such an answer), bad usage or no room for the output\n"
             "\n"
             "before a deploy:\n"
-            "  curl ... | python3 sessions.py && ./start-bot\n"
+            f"  curl ... | python3 {sessions.__file__} && ./start-bot\n"
         )
 
     def test_version(self) -> None:
@@ -1070,6 +1084,11 @@ class TestModule:
     def test_version_has_three_numbers(self) -> None:
         assert re.fullmatch(r"\d+\.\d+\.\d+", sessions.__version__)
 
+    @pytest.mark.parametrize("entity", [SessionStartLimit, GatewayBotInfo])
+    def test_annotations_of_methods_can_be_evaluated(self, entity: Any) -> None:
+        for name, method in inspect.getmembers(entity, inspect.isroutine):
+            assert name.startswith("_") or "return" in typing.get_type_hints(method)
+
     def test_libraries_can_read_the_types_of_a_limit(self) -> None:
         assert typing.get_type_hints(SessionStartLimit) == {
             "total": int,
@@ -1176,7 +1195,7 @@ class Discord(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if not self.headers["User-Agent"].startswith("DiscordBot ("):
-            self.answer(403, "error code: 1010")
+            self.answer(403, "error code: 1010", "text/plain")
         elif self.headers["Authorization"] != "Bot secret":
             self.answer(401, {"message": "401: Unauthorized", "code": 0})
         elif self.path not in self.answers:
@@ -1184,10 +1203,10 @@ class Discord(http.server.BaseHTTPRequestHandler):
         else:
             self.answer(200, self.answers[self.path])
 
-    def answer(self, status: int, body: object) -> None:
+    def answer(self, status: int, body: object, content_type: str = "application/json") -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -1216,24 +1235,33 @@ class TestRecipes:
         with pytest.raises(ValueError, match=r"; the answer says '401: Unauthorized'$"):
             recipe("fetch")("wrong", discord_url)
 
-    def started(self, monkeypatch: pytest.MonkeyPatch, info: GatewayBotInfo, shard_ids: Any = None) -> list[Any]:
-        """Return the ids in the order in which start() starts them, and the seconds between them."""
+    def test_fetch_raises_what_a_proxy_refuses(self, discord_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Discord, "do_GET", lambda handler: handler.answer(502, "Bad Gateway", "text/html"))
+        with pytest.raises(urllib.error.HTTPError, match="502") as caught:
+            recipe("fetch")("secret", discord_url)
+        caught.value.close()
+
+    def started(self, monkeypatch: pytest.MonkeyPatch, shard_ids: Any = None, fails: int = -1) -> tuple[Any, list[Any]]:
+        """Return what start() returns, and the ids in the order in which it starts them with the seconds it waits."""
+        info = make_info(shard_count=5, session_start_limit=make_limit(max_concurrency=2))
         events: list[Any] = []
 
         async def log(event: Any) -> None:
             events.append(event)
+            if event == fails:
+                raise OSError
 
         monkeypatch.setattr(asyncio, "sleep", log)
-        asyncio.run(recipe("start")(info, log, shard_ids))
-        return events
+        return asyncio.run(recipe("start")(info, log, shard_ids)), events
 
-    def test_start_waits_between_buckets(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        info = make_info(shard_count=5, session_start_limit=make_limit(max_concurrency=2))
-        assert self.started(monkeypatch, info) == [0, 1, 5.0, 2, 3, 5.0, 4]
+    def test_start_waits_before_each_bucket(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.started(monkeypatch) == ([], [5.0, 0, 1, 5.0, 2, 3, 5.0, 4])
 
     def test_start_takes_a_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        info = make_info(shard_count=5, session_start_limit=make_limit(max_concurrency=2))
-        assert self.started(monkeypatch, info, [4, 3, 0]) == [0, 3, 5.0, 4]
+        assert self.started(monkeypatch, [4, 3, 0]) == ([], [5.0, 0, 3, 5.0, 4])
+
+    def test_start_goes_on_after_a_failure_and_returns_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.started(monkeypatch, fails=2) == ([2], [5.0, 0, 1, 5.0, 2, 3, 5.0, 4])
 
     @pytest.mark.parametrize("processes", [1, 2, 3, 16])
     def test_shares_are_all_shards_and_have_no_key_in_common(self, processes: int) -> None:
