@@ -9,7 +9,7 @@ are left. A bot that goes over that number loses its token. So read the answer a
         for bucket in info.buckets():
             ...  # IDENTIFY every shard of the bucket, then wait for IDENTIFY_INTERVAL
 
-`python sessions.py --help` tells how to look from a shell. The rules are Discord's:
+`python3 sessions.py --help` tells how to look from a shell. The rules are Discord's:
 https://discord.com/developers/docs/events/gateway#get-gateway-bot
 """
 
@@ -46,7 +46,7 @@ _MILLISECOND = datetime.timedelta(milliseconds=1)
 _NO_TIME = datetime.timedelta(0)
 _LONGEST_RESET = _INT32_MAX * _MILLISECOND
 _UTC = datetime.timezone.utc
-_RESET_AFTER = f"a timedelta from {_NO_TIME} to {_LONGEST_RESET}"
+_RESET_AFTER_EXPECTED = f"a timedelta from {_NO_TIME} to {_LONGEST_RESET}"
 _URL = re.compile(
     r"""
     wss?://
@@ -58,9 +58,9 @@ _URL = re.compile(
     re.VERBOSE,
 )
 
-_MISSING = dataclasses.MISSING  # stands for a key that a payload does not have
+_MISSING = object()  # stands for a key that a payload does not have
 
-# Where in a payload the fields are: an error about a field becomes one about its path.
+# By field of an object: its path in the payload, for messages.
 _LIMIT_PATHS = {field: field for field in ("total", "remaining", "reset_after", "max_concurrency")}
 _INFO_PATHS = {
     "url": "url",
@@ -88,7 +88,7 @@ def _shown(value: object) -> str:
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
-def _wrong(error: type[Exception], field: str, expected: str, value: object) -> Exception:
+def _wrong(field: str, value: object, expected: str, error: type[Exception]) -> Exception:
     """Return an *error* that tells why *field* refuses *value*."""
     if value is _MISSING:
         shown = "nothing"
@@ -104,25 +104,25 @@ def _wrong(error: type[Exception], field: str, expected: str, value: object) -> 
 def _not_a_count(field: str, value: object, minimum: int, maximum: int = _INT32_MAX) -> Exception:
     """Return the error for a *value* that is not an int (a bool is not one here) from *minimum* to *maximum*."""
     error = ValueError if type(value) is int else TypeError
-    return _wrong(error, field, f"an integer from {minimum} to {maximum}", value)
+    return _wrong(field, value, f"an integer from {minimum} to {maximum}", error)
 
 
 def _check_type(field: str, value: object, kind: type, expected: str, error: type[Exception] = TypeError) -> None:
     """Raise *error* if *value* is not of *kind*. Where time matters, callers look for the usual type first."""
     if not isinstance(value, kind):
-        raise _wrong(error, field, expected, value)
+        raise _wrong(field, value, expected, error)
 
 
 def _blame(payload: Mapping[str, Any], paths: Mapping[str, str], required: set[str], error: Exception) -> None:
     """Raise *error* as a PayloadError if it is about one of the fields that were read from *payload*."""
-    field, _, problem = str(error).partition(": ")
+    field, _, problem = str(error).partition(": ")  # as _wrong() writes it
     if field not in paths:  # created_at, or something that a subclass checks
         return
-    keys = set(payload)
-    if not required <= keys:
-        if isinstance(payload.get("message"), str):
-            problem += f"; the answer says {_shown(payload['message'])}"
-        elif keys & {"url", "shards", "session_start_limit"} == {"url"}:
+    if any(key not in payload for key in required):
+        message = payload.get("message")
+        if type(message) is str:
+            problem += f"; the answer says {_shown(message)}"
+        elif [key for key in ("url", "shards", "session_start_limit") if key in payload] == ["url"]:
             problem += "; this is the answer to GET /gateway, not to GET /gateway/bot"
     raise PayloadError(f"{paths[field]}: {problem}") from None
 
@@ -143,8 +143,9 @@ class _Entity:
         return dataclasses.replace(self, **changes)
 
     def __reduce__(self) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]]]:
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        derived = {field.name: given.pop(field.name) for field in dataclasses.fields(self) if not field.init}
+        fields = dataclasses.fields(self)
+        given = {field.name: getattr(self, field.name) for field in fields if field.init}
+        derived = {field.name: getattr(self, field.name) for field in fields if not field.init}
         return self._restore, (given, derived)
 
     @classmethod
@@ -156,7 +157,7 @@ class _Entity:
         return entity
 
     def _is_immutable(self) -> bool:
-        """Return whether it can be its own copy: a subclass may have added something mutable."""
+        """Return whether the object can be its own copy. A subclass may have added something that can change."""
         return type(self) is SessionStartLimit or (
             type(self) is GatewayBotInfo and type(self.session_start_limit) is SessionStartLimit
         )
@@ -206,22 +207,22 @@ class SessionStartLimit(_Entity):
         if type(self.remaining) is not int or not 0 <= self.remaining <= _INT32_MAX:
             raise _not_a_count("remaining", self.remaining, 0)
         if type(self.reset_after) is not datetime.timedelta:
-            _check_type("reset_after", self.reset_after, datetime.timedelta, _RESET_AFTER)
+            _check_type("reset_after", self.reset_after, datetime.timedelta, _RESET_AFTER_EXPECTED)
         if not _NO_TIME <= self.reset_after <= _LONGEST_RESET:
-            raise _wrong(ValueError, "reset_after", _RESET_AFTER, self.reset_after)
+            raise _wrong("reset_after", self.reset_after, _RESET_AFTER_EXPECTED, ValueError)
         if type(self.max_concurrency) is not int or not 1 <= self.max_concurrency <= _INT32_MAX:
             raise _not_a_count("max_concurrency", self.max_concurrency, 1)
         try:
             if type(self.created_at) is not datetime.datetime or self.created_at.tzinfo is not _UTC:
                 _check_type("created_at", self.created_at, datetime.datetime, "an aware datetime")
                 if self.created_at.utcoffset() is None:
-                    raise _wrong(ValueError, "created_at", "an aware datetime", self.created_at)
+                    raise _wrong("created_at", self.created_at, "an aware datetime", ValueError)
                 # Because adding to a local time takes no notice of the clock being changed in between.
                 object.__setattr__(self, "created_at", self.created_at.astimezone(_UTC))
-            _ = self.created_at + self.reset_after
+            _ = self.created_at + self.reset_after  # for reset_at not to raise it later
         except OverflowError:
             expected = "an aware datetime with the reset in the years 1 to 9999"
-            raise _wrong(ValueError, "created_at", expected, self.created_at) from None
+            raise _wrong("created_at", self.created_at, expected, ValueError) from None
 
     if TYPE_CHECKING:
 
@@ -337,7 +338,7 @@ class GatewayBotInfo(_Entity):
     def __post_init__(self) -> None:
         if type(self.url) is not str or not _URL.fullmatch(self.url) or not self.url.isprintable():
             error = ValueError if type(self.url) is str else TypeError
-            raise _wrong(error, "url", "a printable ws:// or wss:// URL with a host and without spaces", self.url)
+            raise _wrong("url", self.url, "a printable ws:// or wss:// URL with a host and without spaces", error)
         if type(self.shard_count) is not int or not 1 <= self.shard_count <= _INT32_MAX:
             raise _not_a_count("shard_count", self.shard_count, 1)
         if type(self.session_start_limit) is not SessionStartLimit:
@@ -369,7 +370,7 @@ class GatewayBotInfo(_Entity):
             _check_type("payload", payload, Mapping, "a mapping", PayloadError)
         get = payload.get
         try:
-            limit_payload: Mapping[str, Any] = get("session_start_limit", _MISSING)
+            limit_payload: Mapping[str, Any] = get("session_start_limit", _MISSING)  # if the next lines agree
             if not isinstance(limit_payload, dict):
                 _check_type("session_start_limit", limit_payload, Mapping, "a mapping")
             return cls(
@@ -409,13 +410,16 @@ class GatewayBotInfo(_Entity):
                     raise _not_a_count("shard_id", shard_id, 0, self.shard_count - 1)
                 given.add(shard_id)
             ids = sorted(given)
-        buckets: dict[int, list[int]] = {}
-        turns: dict[int, int] = {}
+        buckets: list[list[int]] = []
+        turns: dict[int, int] = {}  # by key: the number of its shards that have a bucket
         for shard_id in ids:
             key = self.session_start_limit.rate_limit_key(shard_id)
-            turn = turns[key] = turns.get(key, 0) + 1
-            buckets.setdefault(turn, []).append(shard_id)
-        return [tuple(bucket) for bucket in buckets.values()]
+            turn = turns.get(key, 0)
+            turns[key] = turn + 1
+            if turn == len(buckets):
+                buckets.append([])
+            buckets[turn].append(shard_id)
+        return [tuple(bucket) for bucket in buckets]
 
 
 def _report(info: GatewayBotInfo) -> str:
@@ -454,7 +458,10 @@ def _main() -> int:
     import signal
     import sys
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C then ends it without a traceback, and a shell's loop as well
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # which a shell turns off for a background job
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # Ctrl-C then ends it without a traceback, and a shell's loop as well
     program = os.path.basename(__file__)
     longest = 2**18  # bytes: more than a thousand times what Discord answers
 
@@ -485,7 +492,7 @@ def _main() -> int:
         f"before a deploy:\n  curl ... | python3 {sys.argv[0]} && ./start-bot",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        add_help=False,
+        add_help=False,  # as --help, too, has to go through write()
     )
     parser.add_argument(
         "file", metavar="FILE", nargs="?", default="-", help="JSON in UTF-8 or UTF-16; standard input if - or absent"

@@ -214,6 +214,11 @@ class TestConstructing:
         ):
             make_limit(created_at=created_at)
 
+    def test_error_about_a_reset_that_no_datetime_can_hold_is_not_a_chain(self) -> None:
+        with pytest.raises(ValueError, match="9999") as caught:
+            make_limit(created_at=datetime.datetime.max.replace(tzinfo=UTC))
+        assert caught.value.__suppress_context__
+
     def test_latest_reset_that_a_datetime_can_hold_is_accepted(self) -> None:
         latest = datetime.datetime.max.replace(tzinfo=UTC)
         assert make_limit(reset_after=HOUR, created_at=latest - HOUR).reset_at == latest
@@ -226,6 +231,9 @@ class TestConstructing:
             "ws://localhost:8080/?v=10&encoding=json",
             "ws://127.0.0.1:/#fragment",
             "wss://[::1]:8080/",
+            "wss://[2001:DB8::1]",
+            "wss://host:65535",
+            "wss://host#fragment",
             "wss://user:password@proxy.example?a@b",
             "wss://пример.example/",
         ],
@@ -251,6 +259,24 @@ class TestConstructing:
             "wss://[]/",
             "wss://[::1/",
             "wss://host:port/",
+            "wss://host:80a",
+            "wss://host:1:2",
+            "wss://host:٣",
+            "w://host",
+            "wss://a@b@host",
+            "wss://a b@host",
+            "wss:///a@host",
+            "wss://?a@host",
+            "wss://#a@host",
+            "wss://a[b",
+            "wss://a]b",
+            "wss://[/]",
+            "wss://[?]",
+            "wss://[#]",
+            "wss://[@]",
+            "wss://[[]",
+            "wss://[]]",
+            "wss://[ ]",
             " wss://host",
             "wss://ho st",
             "wss://host/a b",
@@ -291,6 +317,9 @@ class TestConstructing:
 class TestAsking:
     def test_used_is_what_is_gone_of_total(self) -> None:
         assert make_limit(total=1000, remaining=990).used == 10
+
+    def test_used_is_negative_where_more_than_total_are_left(self) -> None:
+        assert make_limit(total=1, remaining=3).used == -2
 
     def test_reset_at_is_reset_after_later_than_created_at(self) -> None:
         assert make_limit(reset_after=HOUR, created_at=READ_AT).reset_at == READ_AT + HOUR
@@ -358,6 +387,9 @@ class TestReading:
         answer = payload(session_start_limit=types.MappingProxyType(limit_payload()))
         assert GatewayBotInfo.from_payload(types.MappingProxyType(answer)) == make_info()
 
+    def test_any_mapping_is_read_as_a_limit(self) -> None:
+        assert SessionStartLimit.from_payload(types.MappingProxyType(limit_payload())) == make_limit()
+
     def test_payload_is_left_untouched(self) -> None:
         limit: defaultdict[str, Any] = defaultdict(int, total=1, remaining=1, reset_after=0)
         answer = defaultdict(int, payload(session_start_limit=limit))
@@ -389,13 +421,14 @@ class TestReading:
     def test_a_subclass_reads_itself(self, cls: Any) -> None:
         assert type(cls.from_payload(payload() | limit_payload())) is cls
 
-    def test_what_a_subclass_refuses_is_its_own_error(self) -> None:
-        class Picky(SessionStartLimit):
+    @pytest.mark.parametrize("entity", [SessionStartLimit, GatewayBotInfo])
+    def test_what_a_subclass_refuses_is_its_own_error(self, entity: Any) -> None:
+        class Picky(entity):  # type: ignore[misc]
             def __post_init__(self) -> None:
                 raise ValueError("not today") from OSError("rain")
 
         with pytest.raises(ValueError, match=r"^not today$") as caught:
-            Picky.from_payload(limit_payload())
+            Picky.from_payload(payload() | limit_payload())
         assert (caught.type, type(caught.value.__cause__)) == (ValueError, OSError)
 
 
@@ -432,7 +465,7 @@ HUGE = [
 
 class TestRefusingPayloads:
     def test_payload_error_is_a_value_error(self) -> None:
-        assert issubclass(PayloadError, ValueError)
+        assert PayloadError.__bases__ == (ValueError,)
 
     @pytest.mark.parametrize("entity", [SessionStartLimit, GatewayBotInfo])
     @pytest.mark.parametrize("answer", [None, [], "{}", b"{}", 5], ids=repr)
@@ -459,7 +492,7 @@ class TestRefusingPayloads:
         message = read_error(payload(shards=value))
         assert message.startswith("shards: expected an integer from 1 to 2147483647, got ")
 
-    @pytest.mark.parametrize("value", [None, 5, "https://gateway.discord.gg/"], ids=repr)
+    @pytest.mark.parametrize("value", [None, 5, "https://gateway.discord.gg/", "a: b"], ids=repr)
     def test_url_that_is_not_a_websocket_url(self, value: object) -> None:
         expected = "a printable ws:// or wss:// URL with a host and without spaces"
         assert read_error(payload(url=value)) == f"url: expected {expected}, got {value!r}"
@@ -500,6 +533,11 @@ class TestRefusingPayloads:
         del answer[key]
         assert read_error(answer, entity).endswith("got nothing; the answer says '401: Unauthorized'")
 
+    def test_max_concurrency_is_not_missed(self) -> None:
+        answer = limit_payload(total=-1, message="hello")
+        del answer["max_concurrency"]
+        assert read_error(answer, SessionStartLimit).endswith("got -1")
+
     def test_message_that_is_not_text_is_not_passed_on(self) -> None:
         assert read_error({"message": ["401"]}).endswith("got nothing")
 
@@ -508,9 +546,14 @@ class TestRefusingPayloads:
         answer = payload(shards=-1) | limit_payload(remaining=-1, message="hello")
         assert read_error(answer, entity).endswith("got -1")
 
-    def test_answer_of_get_gateway_is_recognised(self) -> None:
-        message = read_error({"url": "wss://gateway.discord.gg/"})
+    @pytest.mark.parametrize("entity", [SessionStartLimit, GatewayBotInfo])
+    @pytest.mark.parametrize("more", [{}, {"new": 1}], ids=repr)
+    def test_answer_of_get_gateway_is_recognised(self, entity: Any, more: dict[str, Any]) -> None:
+        message = read_error({"url": "wss://gateway.discord.gg/", **more}, entity)
         assert message.endswith("got nothing; this is the answer to GET /gateway, not to GET /gateway/bot")
+
+    def test_answer_with_a_message_is_not_taken_for_the_one_of_get_gateway(self) -> None:
+        assert read_error({"url": "wss://gateway.discord.gg/", "message": "no"}).endswith("; the answer says 'no'")
 
     def test_half_an_answer_is_not_taken_for_the_one_of_get_gateway(self) -> None:
         assert read_error({"url": "wss://gateway.discord.gg/", "shards": 9}).endswith("got nothing")
@@ -524,6 +567,8 @@ class TestRefusingPayloads:
             (2**64 - 1, "18446744073709551615"),
             (2**64, "an integer of 65 bits"),
             (0.5, "0.5"),
+            (True, "True"),
+            (None, "None"),
             ([1], "an object of type 'list'"),
         ],
     )
@@ -950,6 +995,9 @@ class TestCommandLine:
     def test_missing_file(self, tmp_path: pathlib.Path) -> None:
         assert_refused(run(str(tmp_path / "no.json")), f".*no.json: {os.strerror(errno.ENOENT)}")
 
+    def test_empty_name_of_a_file_is_not_standard_input(self) -> None:
+        assert_refused(run("", answer=payload()), f": {os.strerror(errno.ENOENT)}")
+
     def test_directory(self, tmp_path: pathlib.Path) -> None:
         assert_refused(run(str(tmp_path)), f"{re.escape(str(tmp_path))}: .+")
 
@@ -1061,6 +1109,17 @@ class TestTerminal:
             [sys.executable, sessions.__file__, os.devnull], stdin=terminal[1], capture_output=True, timeout=60
         )
         assert done.stderr.startswith(f"sessions.py: {os.devnull}: cannot read ".encode())
+
+    def test_ctrl_c_is_not_for_a_background_job(self, terminal: tuple[int, int]) -> None:
+        keyboard, stdin = terminal
+        command = ["/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, sessions.__file__]
+        with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stderr
+            process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            os.write(keyboard, json.dumps(payload()).encode() + b"\n\x04")
+            process.communicate(timeout=60)
+        assert process.returncode == 0
 
     def test_ctrl_c_ends_the_wait(self, terminal: tuple[int, int]) -> None:
         command = [sys.executable, sessions.__file__]
