@@ -13,8 +13,6 @@ are left. A bot that goes over that number loses its token. So read the answer a
 https://discord.com/developers/docs/events/gateway#get-gateway-bot
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import datetime
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     _LimitT = TypeVar("_LimitT", bound="SessionStartLimit")
     _InfoT = TypeVar("_InfoT", bound="GatewayBotInfo")
 else:
-    Any = NoReturn = _EntityT = _LimitT = _InfoT = object  # for whatever evaluates annotations at run time
+    Any = NoReturn = _EntityT = _LimitT = _InfoT = object  # all that annotations say of them at run time
 
 __all__ = ["IDENTIFY_INTERVAL", "GatewayBotInfo", "PayloadError", "SessionStartLimit"]
 __version__ = "1.0.0"

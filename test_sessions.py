@@ -1186,7 +1186,7 @@ class TestPlaces:
 
     def test_import_loads_only_what_dataclasses_and_datetime_load(self) -> None:
         code = (
-            "import __future__, dataclasses, datetime, sys; before = set(sys.modules); import sessions;"
+            "import dataclasses, datetime, sys; before = set(sys.modules); import sessions;"
             "print(set(sys.modules) - before)"
         )
         done = subprocess.run(
