@@ -456,10 +456,9 @@ def _main() -> int:
     import signal
     import sys
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # which a shell turns off for a background job
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # Ctrl-C then ends it without a traceback, and a shell's loop as well
+    # Ctrl-C then ends it without a traceback, and a shell's loop as well. In a background job, shells have it ignored.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     program = os.path.basename(__file__)
     longest = 2**18  # bytes: more than a thousand times what Discord answers
 

@@ -1110,25 +1110,29 @@ class TestTerminal:
         )
         assert done.stderr.startswith(f"sessions.py: {os.devnull}: cannot read ".encode())
 
-    def test_ctrl_c_is_not_for_a_background_job(self, terminal: tuple[int, int]) -> None:
+    def interrupted(self, terminal: tuple[int, int], inherited: Any) -> int:
+        """Return the exit status of a command that gets Ctrl-C and then an answer, with SIGINT as it is *inherited*."""
         keyboard, stdin = terminal
-        command = ["/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, sessions.__file__]
-        with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            assert process.stderr
-            process.stderr.readline()
-            process.send_signal(signal.SIGINT)
-            os.write(keyboard, json.dumps(payload()).encode() + b"\n\x04")
-            process.communicate(timeout=60)
-        assert process.returncode == 0
-
-    def test_ctrl_c_ends_the_wait(self, terminal: tuple[int, int]) -> None:
-        command = [sys.executable, sessions.__file__]
-        with subprocess.Popen(command, stdin=terminal[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        before = signal.signal(signal.SIGINT, inherited)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, sessions.__file__], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+        with process:
             assert process.stderr
             process.stderr.readline()  # it waits from here on
             process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=60) == (b"", b"")
-        assert process.returncode == -signal.SIGINT
+            os.write(keyboard, json.dumps(payload()).encode() + b"\n\x04")
+            assert b"Traceback" not in process.communicate(timeout=60)[1]
+        return process.returncode
+
+    def test_ctrl_c_ends_the_wait(self, terminal: tuple[int, int]) -> None:
+        assert self.interrupted(terminal, signal.default_int_handler) == -signal.SIGINT
+
+    def test_ctrl_c_is_not_for_a_background_job(self, terminal: tuple[int, int]) -> None:
+        assert self.interrupted(terminal, signal.SIG_IGN) == 0
 
 
 class TestModule:
