@@ -48,7 +48,7 @@ _RESET_AFTER_EXPECTED = f"a timedelta from {_NO_TIME} to {_LONGEST_RESET}"
 _URL = re.compile(
     r"""
     wss?://
-    (?:|[^/?#@ ]*@)                       # user information, which is rare: nothing is tried first
+    (?:|[^/?#@ ]*@)                       # user information: rare, so the empty alternative comes first
     (?:[^/?#@:\[\] ]+|\[[^/?#@\[\] ]+\])  # host: a name or an address, that of IPv6 in brackets
     (?::[0-9]*|)                          # port
     (?:[/?#][^ ]*|)                       # path, query and fragment
@@ -112,7 +112,7 @@ def _check_type(field: str, value: object, kind: type, expected: str, error: typ
 
 
 def _blame(payload: Mapping[str, Any], paths: Mapping[str, str], required: set[str], error: Exception) -> None:
-    """Raise *error* as a PayloadError if it is about one of the fields that were read from *payload*."""
+    """Raise *error* as a PayloadError, or return if it is not about one of the fields that were read from *payload*."""
     field, _, problem = str(error).partition(": ")  # as _wrong() writes it
     if field not in paths:  # created_at, or something that a subclass checks
         return
@@ -126,7 +126,7 @@ def _blame(payload: Mapping[str, Any], paths: Mapping[str, str], required: set[s
 
 
 class _Entity:
-    """Copying and pickling, alike in both classes: whatever makes a new object calls the constructor, which checks."""
+    """Copying and pickling, alike in both classes: a new object is made by the constructor, which checks."""
 
     __slots__ = ()
     if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _Entity:
 
     @classmethod
     def _restore(cls: type[_EntityT], given: dict[str, Any], derived: dict[str, Any]) -> _EntityT:
-        """Call the constructor, then set the fields that it does not take, which a subclass may have."""
+        """Call the constructor, then set the fields that it does not take: `init=False`, in a subclass."""
         entity = cls(**given)
         for field, value in derived.items():
             object.__setattr__(entity, field, value)
@@ -181,7 +181,7 @@ class SessionStartLimit(_Entity):
     """How many sessions may be started per window, from 0; 1000 for most bots."""
 
     remaining: int
-    """How many of them are left in the window, from 0. More than `total` is up to Discord."""
+    """How many of them are left in the window, from 0. It may be more than `total`: that is up to Discord."""
 
     reset_after: datetime.timedelta
     """The time from `created_at` to the reset, from 0 to 2**31 - 1 milliseconds.
@@ -199,7 +199,7 @@ class SessionStartLimit(_Entity):
     """
 
     def __post_init__(self) -> None:
-        # Counts are checked in line, here and below: a call would take longer than the check.
+        # Calls take longer than checks: so counts are checked in line, and only unusual types go to _check_type().
         if type(self.total) is not int or not 0 <= self.total <= _INT32_MAX:
             raise _not_a_count("total", self.total, 0)
         if type(self.remaining) is not int or not 0 <= self.remaining <= _INT32_MAX:
@@ -270,7 +270,7 @@ class SessionStartLimit(_Entity):
 
     @property
     def reset_at(self) -> datetime.datetime:
-        """When `remaining` becomes `total` again, in UTC."""
+        """When `remaining` becomes `total` again, in UTC; `created_at` where no window is running."""
         return self.created_at + self.reset_after
 
     def can_start(self, sessions: int) -> bool:
@@ -368,7 +368,7 @@ class GatewayBotInfo(_Entity):
             _check_type("payload", payload, Mapping, "a mapping", PayloadError)
         get = payload.get
         try:
-            limit_payload: Mapping[str, Any] = get("session_start_limit", _MISSING)  # if the next lines agree
+            limit_payload: Mapping[str, Any] = get("session_start_limit", _MISSING)  # which is checked now
             if not isinstance(limit_payload, dict):
                 _check_type("session_start_limit", limit_payload, Mapping, "a mapping")
             return cls(
