@@ -480,7 +480,6 @@ def _main() -> int:
             fail(f"{message} (see --help)")
 
     parser = Parser(
-        prog=program,
         description="Read Discord's answer to GET /gateway/bot and tell whether all recommended shards can be started.",
         epilog="exit status:\n"
         "  0  they can all be started\n"
