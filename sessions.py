@@ -456,7 +456,7 @@ def _main() -> int:
     import signal
     import sys
 
-    # Ctrl-C then ends it without a traceback, and a shell's loop as well. In a background job, shells have it ignored.
+    # For Ctrl-C to end it without a traceback, and a shell's loop as well. Shells turn SIGINT off for background jobs.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     program = os.path.basename(__file__)

@@ -1294,6 +1294,9 @@ class TestRecipes:
     def test_fetch_returns_the_answer(self, discord_url: str) -> None:
         assert recipe("fetch")("secret", discord_url).to_payload() == payload()
 
+    def test_fetch_takes_a_token_with_its_line_end(self, discord_url: str) -> None:
+        assert recipe("fetch")("secret\n", discord_url).to_payload() == payload()
+
     def test_fetch_passes_on_why_discord_refuses(self, discord_url: str) -> None:
         with pytest.raises(ValueError, match=r"; the answer says '401: Unauthorized'$"):
             recipe("fetch")("wrong", discord_url)
