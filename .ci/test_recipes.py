@@ -2,6 +2,9 @@
 
 import asyncio
 import functools
+import http.server
+import itertools
+import json
 import multiprocessing
 import os
 import pathlib
@@ -12,9 +15,10 @@ import subprocess
 import threading
 import time
 import typing
+import urllib.error
 from collections import defaultdict
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
+from typing import Any
 
 import discord
 import pytest
@@ -23,7 +27,104 @@ import redis.asyncio
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from test_sessions import README, Discord, make_info, make_limit, payload, recipe
+from test_sessions import FILE, make_info, make_limit, payload
+
+README = FILE.with_name("README.md")
+
+
+def recipe(name: str) -> Any:
+    """Return the function *name* of the README."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (source,) = (block for block in blocks if f"def {name}(" in block)
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)
+    return namespace[name]
+
+
+class Discord(http.server.BaseHTTPRequestHandler):
+    """Answers as Discord does."""
+
+    answers: typing.ClassVar = {"/api/v10/gateway/bot": payload()}
+
+    def do_GET(self) -> None:
+        if not self.headers["User-Agent"].startswith("DiscordBot ("):
+            self.answer(403, "error code: 1010", "text/plain")
+        elif self.headers["Authorization"] != "Bot secret":
+            self.answer(401, {"message": "401: Unauthorized", "code": 0})
+        elif self.path not in self.answers:
+            self.answer(404, {"message": "404: Not Found", "code": 0})
+        else:
+            self.answer(200, self.answers[self.path])
+
+    def answer(self, status: int, body: object, content_type: str = "application/json") -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def discord_url() -> Iterator[str]:
+    with http.server.HTTPServer(("127.0.0.1", 0), Discord) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api/v10/gateway/bot"
+        server.shutdown()
+        thread.join()
+
+
+class TestRecipes:
+    def test_fetch_returns_the_answer(self, discord_url: str) -> None:
+        assert recipe("fetch")("secret", discord_url).to_payload() == payload()
+
+    def test_fetch_takes_a_token_with_its_line_end(self, discord_url: str) -> None:
+        assert recipe("fetch")("secret\n", discord_url).to_payload() == payload()
+
+    def test_fetch_passes_on_why_discord_refuses(self, discord_url: str) -> None:
+        with pytest.raises(ValueError, match=r"; the answer says '401: Unauthorized'$"):
+            recipe("fetch")("wrong", discord_url)
+
+    def test_fetch_raises_what_a_proxy_refuses(self, discord_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Discord, "do_GET", lambda handler: handler.answer(502, "Bad Gateway", "text/html"))
+        with pytest.raises(urllib.error.HTTPError, match="502") as caught:
+            recipe("fetch")("secret", discord_url)
+        caught.value.close()
+
+    def started(self, monkeypatch: pytest.MonkeyPatch, shard_ids: Any = None, fails: int = -1) -> tuple[Any, list[Any]]:
+        """Return what start() returns, and the ids in the order in which it starts them with the seconds it waits."""
+        info = make_info(shard_count=5, session_start_limit=make_limit(max_concurrency=2))
+        events: list[Any] = []
+
+        async def log(event: Any) -> None:
+            events.append(event)
+            if event == fails:
+                raise OSError
+
+        monkeypatch.setattr(asyncio, "sleep", log)
+        return asyncio.run(recipe("start")(info, log, shard_ids)), events
+
+    def test_start_waits_before_each_bucket(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.started(monkeypatch) == ([], [5.0, 0, 1, 5.0, 2, 3, 5.0, 4])
+
+    def test_start_takes_a_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.started(monkeypatch, [4, 3, 0]) == ([], [5.0, 0, 3, 5.0, 4])
+
+    def test_start_goes_on_after_a_failure_and_returns_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.started(monkeypatch, fails=2) == ([2], [5.0, 0, 1, 5.0, 2, 3, 5.0, 4])
+
+    @pytest.mark.parametrize("processes", [1, 2, 3, 16])
+    def test_shares_are_all_shards_and_have_no_key_in_common(self, processes: int) -> None:
+        info = make_info(shard_count=48, session_start_limit=make_limit(max_concurrency=16))
+        shares = [recipe("share")(info, process, processes) for process in range(processes)]
+        keys = [{shard_id % 16 for shard_id in share} for share in shares]
+        assert sorted(itertools.chain(*shares)) == list(range(48))
+        assert sorted(itertools.chain(*keys)) == list(range(16))
+
 
 SHARES = [[0, 4], [1, 5], [2, 3]]
 """The shards of three processes. At a concurrency of 2, those of the last one have different keys."""
@@ -124,7 +225,7 @@ def test_discord_py_fetches_the_answer_in_its_setup_hook(monkeypatch: pytest.Mon
             await bot.login("secret")
             return bot.info
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), DiscordWithLogin) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), DiscordWithLogin) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(discord.http.Route, "BASE", f"http://127.0.0.1:{server.server_port}/api/v10")
         assert asyncio.run(log_in()).to_payload() == payload()
