@@ -186,7 +186,6 @@ class TestRefusingAnAnswer:
             (payload(max_concurrency=False), f"session_start_limit.max_concurrency: {COUNT} False"),
             (payload(max_concurrency={}), f"session_start_limit.max_concurrency: {COUNT} {{}}"),
         ],
-        ids=str,
     )
     def test_message_says_where_and_what(self, answer: Any, message: str) -> None:
         assert refusal(answer) == message
@@ -301,7 +300,6 @@ class TestConstructing:
             (make_info, {"url": b"wss://h"}, TypeError, f"url: {URL} b'wss://h'"),
             (make_info, {"session_start_limit": {}}, TypeError, f"session_start_limit: {A_LIMIT} {{}}"),
         ],
-        ids=str,
     )
     def test_what_is_refused(self, make: Any, changes: Any, error: type[Exception], message: str) -> None:
         with pytest.raises(error, match=f"^{re.escape(message)}$"):
