@@ -9,7 +9,7 @@ are left. A bot that goes over that number has its token reset. So read the answ
         for bucket in info.buckets():
             ...  # IDENTIFY every shard of the bucket, then wait for IDENTIFY_INTERVAL
 
-`python3 -m sessions --help` tells how to look from a shell. The rules are Discord's:
+Run as a module, with `python3 -m sessions --help`, it tells how to look from a shell. The rules are Discord's:
 https://discord.com/developers/docs/events/gateway#get-gateway-bot
 """
 
@@ -112,7 +112,7 @@ class SessionStartLimit(_Entity):
         _check_count("max_concurrency", self.max_concurrency, 1)
         if not isinstance(self.created_at, datetime.datetime) or self.created_at.tzinfo is None:
             raise _refusal("created_at", self.created_at, datetime.datetime, "an aware datetime")
-        # Adding to a local time takes no notice of the clock being changed in between.
+        # In a local zone, adding reset_after would take no notice of clocks that are changed in between.
         if self.created_at.tzinfo is not _UTC:
             object.__setattr__(self, "created_at", self.created_at.astimezone(_UTC))
 
@@ -249,7 +249,7 @@ def _shown(value: object) -> str:
     """Return the repr of *value* in at most 80 characters."""
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = 80
-    return shortener.repr(value)[:80]  # as it bounds every level of a value, but not the whole
+    return shortener.repr(value)[:80]  # Repr bounds each level of a value, but not the whole
 
 
 def _refusal(name: str, value: object, kind: type, expected: str) -> Exception:
@@ -259,7 +259,7 @@ def _refusal(name: str, value: object, kind: type, expected: str) -> Exception:
 
 
 def _check_count(name: str, value: object, minimum: int = 0, maximum: int = 2**31 - 1) -> int:
-    """Return *value*, which has to be an int (a bool is none here) from *minimum* to *maximum*."""
+    """Return *value*, which has to be an int, and not a bool, from *minimum* to *maximum*."""
     if type(value) is int and minimum <= value <= maximum:
         return value
     raise _refusal(name, value, int, f"an integer from {minimum} to {maximum}")
@@ -270,7 +270,7 @@ def _payload_error(error: Exception, payload: "Any", path: str = "") -> PayloadE
     match error, payload:
         case KeyError(args=(key,)), {"message": str(message)}:
             problem = f"{key}: missing; the answer says {_shown(message)}"
-        case KeyError(args=(key,)), {"url": _} if not {"shards", "session_start_limit"} & payload.keys():
+        case KeyError(args=(key,)), {"url": _} if payload.keys().isdisjoint({"shards", "session_start_limit"}):
             problem = f"{key}: missing; this is the answer to GET /gateway, not to GET /gateway/bot"
         case KeyError(args=(key,)), _:
             problem = f"{key}: missing"
@@ -284,7 +284,7 @@ def _payload_error(error: Exception, payload: "Any", path: str = "") -> PayloadE
 def _report(info: GatewayBotInfo, sessions: int) -> str:
     """Return what an operator wants to know before a start that takes that many *sessions*."""
     limit = info.session_start_limit
-    buckets = -(-info.shard_count // limit.max_concurrency)  # not len(info.buckets()): it may be 2**31 - 1
+    buckets = -(-info.shard_count // limit.max_concurrency)  # len(info.buckets()) would build up to 2**31 - 1
     reset_at = f"{limit.reset_at:%Y-%m-%d %H:%M:%S} UTC"
     report = f"""\
 URL             {info.url}

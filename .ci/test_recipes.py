@@ -1,10 +1,9 @@
-"""The recipes of the README that need more than the standard library, against what they are meant for."""
+"""The recipes of the README as they stand there, with the libraries they are for, against a stand-in for Discord."""
 
 import asyncio
-import functools
-import http.server
-import itertools
-import json
+import concurrent.futures
+import contextlib
+import datetime
 import multiprocessing
 import os
 import pathlib
@@ -12,128 +11,63 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
+import textwrap
 import threading
 import time
-import typing
+import types
 import urllib.error
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-import discord
+import aiohttp
+import hikari
 import pytest
 import redis
 import redis.asyncio
+from gateway import Gateway
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from test_sessions import FILE, make_info, make_limit, payload
+import sessions
+from sessions import GatewayBotInfo, SessionStartLimit
+from test_sessions import FILE, make_info, make_limit
 
-README = FILE.with_name("README.md")
+README = FILE.with_name("README.md").read_text(encoding="utf-8")
+INTERVAL = 0.4
 
 
-def recipe(name: str) -> Any:
+def block(language: str, part: str) -> str:
+    """Return the code block of the README that has *part* in it."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    (source,) = (source for source in blocks if part in source)
+    return str(source)
+
+
+def replaced(source: str, *pairs: tuple[str, str]) -> str:
+    for old, new in pairs:
+        assert source.count(old) == 1
+        source = source.replace(old, new)
+    return source
+
+
+def function(name: str) -> Any:
     """Return the function *name* of the README."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    (source,) = (block for block in blocks if f"def {name}(" in block)
     namespace: dict[str, Any] = {}
-    exec(source, namespace)
+    exec(block("python", f"def {name}("), namespace)
     return namespace[name]
 
 
-class Discord(http.server.BaseHTTPRequestHandler):
-    """Answers as Discord does."""
-
-    answers: typing.ClassVar = {"/api/v10/gateway/bot": payload()}
-
-    def do_GET(self) -> None:
-        if not self.headers["User-Agent"].startswith("DiscordBot ("):
-            self.answer(403, "error code: 1010", "text/plain")
-        elif self.headers["Authorization"] != "Bot secret":
-            self.answer(401, {"message": "401: Unauthorized", "code": 0})
-        elif self.path not in self.answers:
-            self.answer(404, {"message": "404: Not Found", "code": 0})
-        else:
-            self.answer(200, self.answers[self.path])
-
-    def answer(self, status: int, body: object, content_type: str = "application/json") -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def discord_url() -> Iterator[str]:
-    with http.server.HTTPServer(("127.0.0.1", 0), Discord) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/api/v10/gateway/bot"
-        server.shutdown()
-        thread.join()
-
-
-class TestRecipes:
-    def test_fetch_returns_the_answer(self, discord_url: str) -> None:
-        assert recipe("fetch")("secret", discord_url).to_payload() == payload()
-
-    def test_fetch_takes_a_token_with_its_line_end(self, discord_url: str) -> None:
-        assert recipe("fetch")("secret\n", discord_url).to_payload() == payload()
-
-    def test_fetch_passes_on_why_discord_refuses(self, discord_url: str) -> None:
-        with pytest.raises(ValueError, match=r"; the answer says '401: Unauthorized'$"):
-            recipe("fetch")("wrong", discord_url)
-
-    def test_fetch_raises_what_a_proxy_refuses(self, discord_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Discord, "do_GET", lambda handler: handler.answer(502, "Bad Gateway", "text/html"))
-        with pytest.raises(urllib.error.HTTPError, match="502") as caught:
-            recipe("fetch")("secret", discord_url)
-        caught.value.close()
-
-    def started(self, monkeypatch: pytest.MonkeyPatch, shard_ids: Any = None, fails: int = -1) -> tuple[Any, list[Any]]:
-        """Return what start() returns, and the ids in the order in which it starts them with the seconds it waits."""
-        info = make_info(shard_count=5, session_start_limit=make_limit(max_concurrency=2))
-        events: list[Any] = []
-
-        async def log(event: Any) -> None:
-            events.append(event)
-            if event == fails:
-                raise OSError
-
-        monkeypatch.setattr(asyncio, "sleep", log)
-        return asyncio.run(recipe("start")(info, log, shard_ids)), events
-
-    def test_start_waits_before_each_bucket(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.started(monkeypatch) == ([], [5.0, 0, 1, 5.0, 2, 3, 5.0, 4])
-
-    def test_start_takes_a_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.started(monkeypatch, [4, 3, 0]) == ([], [5.0, 0, 3, 5.0, 4])
-
-    def test_start_goes_on_after_a_failure_and_returns_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.started(monkeypatch, fails=2) == ([2], [5.0, 0, 1, 5.0, 2, 3, 5.0, 4])
-
-    @pytest.mark.parametrize("processes", [1, 2, 3, 16])
-    def test_shares_are_all_shards_and_have_no_key_in_common(self, processes: int) -> None:
-        info = make_info(shard_count=48, session_start_limit=make_limit(max_concurrency=16))
-        shares = [recipe("share")(info, process, processes) for process in range(processes)]
-        keys = [{shard_id % 16 for shard_id in share} for share in shares]
-        assert sorted(itertools.chain(*shares)) == list(range(48))
-        assert sorted(itertools.chain(*keys)) == list(range(16))
-
-
-SHARES = [[0, 4], [1, 5], [2, 3]]
-"""The shards of three processes. At a concurrency of 2, those of the last one have different keys."""
+def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "IDENTIFY_INTERVAL", datetime.timedelta(seconds=INTERVAL))
 
 
 @pytest.fixture
 def redis_port(tmp_path: pathlib.Path) -> Iterator[int]:
     """Start a Redis server and return where it listens."""
-    unpacked = pathlib.Path(__file__).parents[1] / ".tox" / "redis" / "usr"
+    unpacked = FILE.parent / ".tox" / "redis" / "usr"
     server = shutil.which("redis-server") or shutil.which("redis-server", path=unpacked / "bin")
     if server is None:
         pytest.skip("needs redis-server")
@@ -145,6 +79,7 @@ def redis_port(tmp_path: pathlib.Path) -> Iterator[int]:
         subprocess.Popen(
             [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
             env={**os.environ, "LD_LIBRARY_PATH": libraries},
+            stdout=subprocess.DEVNULL,
         ) as process,
         redis.Redis(port=port, retry=Retry(ConstantBackoff(0.1), 100)) as client,
     ):
@@ -153,80 +88,348 @@ def redis_port(tmp_path: pathlib.Path) -> Iterator[int]:
         process.terminate()
 
 
-def run_process(port: int, shard_ids: list[int], identified: typing.Any) -> None:
-    """Start *shard_ids* by the recipes and put when each sent its IDENTIFY to *identified*."""
+class TestStartScript:
+    SOURCE = block("sh", "exec ./start-bot")
 
-    async def identify(shard_id: int) -> None:
-        await asyncio.sleep(shard_id % 3 / 10)  # connecting takes some time, and so does READY
-        identified.put((shard_id, time.monotonic()))
-        await asyncio.sleep(shard_id % 2 / 10)
+    def run(
+        self, path: pathlib.Path, gateway: Gateway, token: str = "secret", **replacements: str
+    ) -> "tuple[subprocess.CompletedProcess[str], set[str]]":
+        """Run it in *path* and return how it ended and what it ran: the bot, or a long sleep."""
+        commands = path / "bin"
+        commands.mkdir()
+        (commands / "python3").symlink_to(sys.executable)
+        for command in (commands / "sleep", path / "start-bot"):
+            command.write_text(f'#!/bin/sh\necho > "{path}/$(basename "$0") $1.run"\n')
+            command.chmod(0o755)
+        script = path / "start"
+        script.write_text(replaced(self.SOURCE, ("https://discord.com/api/v10", gateway.api), *replacements.items()))
+        done = subprocess.run(
+            ["sh", script],
+            cwd=path,
+            env={
+                "PATH": f"{commands}:{os.environ['PATH']}",
+                "PYTHONPATH": str(FILE.parent),
+                "DISCORD_TOKEN": token,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done, {file.name[:-4].strip() for file in path.glob("*.run")}
+
+    def test_bot_is_started_where_the_reserve_is_left(self, tmp_path: pathlib.Path) -> None:
+        with Gateway(shards=9, max_concurrency=1, remaining=200).running() as gateway:
+            done, ran = self.run(tmp_path, gateway)
+        assert (done.returncode, done.stderr, ran) == (0, "", {"start-bot"})
+
+    def test_bot_is_not_started_where_it_is_not(self, tmp_path: pathlib.Path) -> None:
+        with Gateway(shards=9, max_concurrency=1, remaining=199).running() as gateway:
+            done, ran = self.run(tmp_path, gateway)
+        assert (done.returncode, ran) == (1, {"sleep 60"})
+        assert "Too few sessions are left: 199, and 200 are needed." in done.stdout
+
+    def test_wrong_token_is_told_and_waited_for(self, tmp_path: pathlib.Path) -> None:
+        with Gateway(shards=9, max_concurrency=1).running() as gateway:
+            done, ran = self.run(tmp_path, gateway, token="wrong")
+        assert (done.returncode, ran) == (1, {"sleep 60"})
+        assert done.stderr.endswith(": missing; the answer says '401: Unauthorized'\n")
+
+    def test_request_that_hangs_is_given_up(self, tmp_path: pathlib.Path) -> None:
+        with Gateway(shards=9, max_concurrency=1, hangs=True).running() as gateway:
+            done, ran = self.run(tmp_path, gateway, **{"--max-time 30": "--max-time 1"})
+        assert (done.returncode, ran) == (1, {"sleep 60"})
+        assert "cannot read b'' as JSON" in done.stderr
+
+
+class TestFetch:
+    def test_it_returns_the_answer(self) -> None:
+        with Gateway(shards=9, max_concurrency=16).running() as gateway:
+            assert function("fetch")("secret\n", f"{gateway.api}/gateway/bot").to_payload() == gateway.answer
+
+    def test_it_raises_what_discord_refuses(self) -> None:
+        with Gateway(shards=9, max_concurrency=1).running() as gateway:
+            with pytest.raises(urllib.error.HTTPError, match="401") as caught:
+                function("fetch")("wrong", f"{gateway.api}/gateway/bot")
+            caught.value.close()
+
+
+class TestDiscordPy:
+    SOURCE = block("python", "class Bot(")
+    # What else than the address of Discord and the interval differs from a bot's own process is in its arguments.
+    DRIVER = textwrap.dedent("""
+        import datetime, runpy, sys
+        import discord, yarl
+        import sessions
+        file, api, url, interval = sys.argv[1:]
+        sessions.IDENTIFY_INTERVAL = datetime.timedelta(seconds=float(interval))
+        discord.http.Route.BASE = api
+        discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(url)
+        runpy.run_path(file, run_name="__main__")
+    """)
+
+    @pytest.fixture
+    def start(self, tmp_path: pathlib.Path) -> Iterator[Any]:
+        """Return a function that starts a process with the bot, its source changed by *pairs*."""
+        with contextlib.ExitStack() as processes:
+
+            def start(gateway: Gateway, *pairs: tuple[str, str]) -> "subprocess.Popen[str]":
+                file = tmp_path / f"bot{len(list(tmp_path.iterdir()))}.py"
+                file.write_text(replaced(self.SOURCE, *pairs))
+                process = subprocess.Popen(
+                    [sys.executable, "-c", self.DRIVER, file, gateway.api, gateway.url, str(INTERVAL)],
+                    env={**os.environ, "DISCORD_TOKEN": "secret", "PYTHONPATH": str(FILE.parent)},
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+                processes.enter_context(process)
+                processes.callback(process.kill)
+                return process
+
+            yield start
+
+    def test_all_shards_start_by_key(self, start: Any) -> None:
+        with Gateway(shards=8, max_concurrency=4, interval=INTERVAL).running() as gateway:
+            start(gateway)
+            gateway.wait_until_ready(seconds=15)  # where discord.py would take 37
+        assert (gateway.broken, sorted(gateway.identifies)) == ([], list(range(8)))
+
+    def test_lost_sessions_and_closed_connections_keep_the_rule(self, start: Any) -> None:
+        lost = {"fails": Counter({2: 1}), "loses": Counter([0, 1, 5, 5])}
+        with Gateway(shards=8, max_concurrency=4, interval=INTERVAL, **lost).running() as gateway:  # type: ignore[arg-type]
+            start(gateway)
+            gateway.wait_until_ready()
+        assert (gateway.broken, len(gateway.identifies)) == ([], 8 + 1 + 4)
+
+    def test_process_that_is_restarted_at_once_keeps_the_rule(self, start: Any) -> None:
+        with Gateway(shards=4, max_concurrency=2, interval=INTERVAL * 2).running() as gateway:
+            process = start(gateway)
+            gateway.wait_until(lambda: len(gateway.identifies) >= 3)
+            process.kill()
+            gateway.ready.clear()
+            start(gateway)
+            gateway.wait_until_ready()
+        assert gateway.broken == []
+
+    @pytest.mark.parametrize(
+        ("arguments", "remaining", "message"),
+        [
+            ("", 7, "8 sessions needed, 7 left until "),
+            ("shard_count=16, ", 15, "16 sessions needed, 15 left until "),
+        ],
+    )
+    def test_it_refuses_to_start_with_too_few_sessions(
+        self, start: Any, arguments: str, remaining: int, message: str
+    ) -> None:
+        with Gateway(shards=8, max_concurrency=4, remaining=remaining).running() as gateway:
+            process = start(gateway, ("Bot(intents", f"Bot({arguments}intents"))
+            assert process.wait(timeout=60) == 1
+        assert message in process.stderr.read()
+        assert gateway.identifies == []
+
+    def test_processes_take_turns_with_redis(self, start: Any, redis_port: int) -> None:
+        hook = self.SOURCE.partition("        lock = self.locks")
+        body = "".join(hook[1:]).partition("\n\n\n")[0]
+        changes = (
+            (body, textwrap.indent(block("python", "self.redis.lock("), "        ")),
+            (
+                "        await asyncio.sleep(INTERVAL)",
+                f"        import redis.asyncio\n        self.redis = redis.asyncio.Redis(port={redis_port})\n",
+            ),
+        )
+        with Gateway(shards=8, max_concurrency=2, interval=INTERVAL).running() as gateway:
+            for shard_ids in ([0, 1, 2, 3], [4, 5, 6, 7]):
+                start(gateway, *changes, ("Bot(intents", f"Bot(shard_count=8, shard_ids={shard_ids}, intents"))
+            gateway.wait_until_ready()
+        assert (gateway.broken, sorted(gateway.identifies)) == ([], list(range(8)))
+
+
+class Client:
+    """A gateway client of one's own: what the README leaves to its reader."""
+
+    def __init__(self, gateway_url: str, limit: SessionStartLimit, lock: Any) -> None:
+        self.gateway_url, self.limit, self.lock = gateway_url, limit, lock
+        self.sockets: dict[int, aiohttp.ClientWebSocketResponse] = {}
+        self.errors = 0
+
+    async def identify(self, shard_id: int) -> None:
+        self.sockets[shard_id] = connected = await self.http.ws_connect(self.gateway_url)
+        assert (await connected.receive_json())["op"] == 10
+        await connected.send_json({"op": 2, "d": {"shard": [shard_id, 12]}})
+        if (await connected.receive_json())["op"] != 0:
+            raise ConnectionError
+
+    async def run_shard(self, shard_id: int) -> None:
+        identify_in_turn = function("identify_in_turn")
+        while True:
+            try:
+                await identify_in_turn(self.lock(self.limit.rate_limit_key(shard_id)), self.identify, shard_id)
+            except (ConnectionError, TypeError, ValueError):  # what aiohttp raises where the other side closes
+                self.errors += 1
+                continue
+            if (await self.sockets[shard_id].receive()).type is not aiohttp.WSMsgType.TEXT:
+                return
+
+    async def run(self, shard_ids: Any, seconds: float = 60) -> None:
+        """Run the shards for some *seconds* at most."""
+        async with aiohttp.ClientSession() as self.http:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.gather(*map(self.run_shard, shard_ids)), seconds)
+
+
+def own_locks() -> Any:
+    return defaultdict(asyncio.Lock).__getitem__
+
+
+@pytest.mark.usefixtures("short_interval")
+class TestOwnClient:
+    def started(self, gateway: Gateway, *runs: float) -> Client:
+        """Let clients run one after the other for so many seconds each, and the last one until all is ready."""
+        limit = GatewayBotInfo.from_payload(gateway.answer).session_start_limit
+        for seconds in runs:
+            asyncio.run(Client(gateway.url, limit, own_locks()).run(range(gateway.shards), seconds))
+            gateway.ready.clear()
+        client = Client(gateway.url, limit, own_locks())
+
+        async def run() -> None:
+            task = asyncio.ensure_future(client.run(range(gateway.shards)))
+            await asyncio.to_thread(gateway.wait_until_ready)
+            task.cancel()
+
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(run())
+        return client
+
+    def test_all_shards_start_by_key(self) -> None:
+        with Gateway(shards=12, max_concurrency=4, interval=INTERVAL).running() as gateway:
+            self.started(gateway)
+        assert (gateway.broken, sorted(gateway.identifies)) == ([], list(range(12)))
+
+    def test_retries_and_lost_sessions_keep_the_rule(self) -> None:
+        lost = {"fails": Counter([3, 3, 7]), "loses": Counter([0, 1, 1, 6])}
+        with Gateway(shards=12, max_concurrency=4, interval=INTERVAL, **lost).running() as gateway:  # type: ignore[arg-type]
+            client = self.started(gateway)
+        assert (gateway.broken, len(gateway.identifies), client.errors) == ([], 12 + 3 + 4, 3)
+
+    def test_cancellations_and_restarts_keep_the_rule(self) -> None:
+        with Gateway(shards=12, max_concurrency=4, interval=INTERVAL).running() as gateway:
+            self.started(gateway, INTERVAL * 1.5, INTERVAL * 0.5, INTERVAL * 2.05)
+        assert gateway.broken == []
+        assert len(gateway.identifies) > 12
+
+    def test_errors_get_through(self) -> None:
+        async def identify(shard_id: int) -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(function("identify_in_turn")(asyncio.Lock(), identify, 0))
+
+    def test_identify_that_hangs_is_given_up(self) -> None:
+        async def hang(lock: asyncio.Lock) -> None:
+            namespace: dict[str, Any] = {}
+            exec(replaced(block("python", "def identify_in_turn("), ("timeout=30", "timeout=0.1")), namespace)
+            with pytest.raises(asyncio.TimeoutError):
+                await namespace["identify_in_turn"](lock, lambda shard_id: asyncio.sleep(60), 0)
+            assert not lock.locked()
+
+        asyncio.run(hang(asyncio.Lock()))
+
+
+def run_process(gateway_url: str, redis_port: int, shard_ids: list[int]) -> None:
+    """Run some shards, with locks in Redis."""
+    sessions.IDENTIFY_INTERVAL = datetime.timedelta(seconds=INTERVAL)
 
     async def main() -> None:
-        async with redis.asyncio.Redis(port=port) as client:
-            info = make_info(shard_count=6, session_start_limit=make_limit(max_concurrency=2))
-            in_turn = functools.partial(recipe("identify_in_turn"), client, info.session_start_limit, identify)
-            await recipe("start")(info, in_turn, shard_ids)
+        async with redis.asyncio.Redis(port=redis_port) as client:
+
+            def lock(key: int) -> Any:
+                return client.lock(f"mybot:identify:{key}", timeout=3)  # 60 where the time limit is met
+
+            await Client(gateway_url, make_limit(max_concurrency=2), lock).run(shard_ids)
 
     asyncio.run(main())
 
 
-def test_processes_take_turns_with_a_lock_in_redis(redis_port: int) -> None:
+def test_processes_of_ones_own_take_turns_with_redis_even_if_one_is_killed(redis_port: int) -> None:
     spawn = multiprocessing.get_context("spawn")
-    identified = spawn.SimpleQueue()
-    processes = [spawn.Process(target=run_process, args=(redis_port, share, identified)) for share in SHARES]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    times = defaultdict(list)
-    shard_ids = []
-    while not identified.empty():
-        shard_id, moment = identified.get()
-        shard_ids.append(shard_id)
-        times[shard_id % 2].append(moment)
-    assert sorted(shard_ids) == [0, 1, 2, 3, 4, 5]
-    for moments in times.values():
-        first, second, third = sorted(moments)
-        assert (second - first >= 5, third - second >= 5) == (True, True)
+    with Gateway(shards=12, max_concurrency=2, interval=INTERVAL).running() as gateway:
+        shares = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+        processes = [spawn.Process(target=run_process, args=(gateway.url, redis_port, share)) for share in shares]
+        for process in processes:
+            process.start()
+        gateway.wait_until(lambda: not gateway.ready.isdisjoint(shares[1]))
+        processes[1].kill()
+        gateway.ready -= {4, 5, 6, 7}
+        processes.append(spawn.Process(target=run_process, args=(gateway.url, redis_port, shares[1])))
+        processes[-1].start()
+        gateway.wait_until_ready()
+        for process in processes:
+            process.kill()
+            process.join()
+    assert gateway.broken == []
+    assert len(gateway.identifies) > 12
 
 
-USER = {"id": "1", "username": "bot", "discriminator": "0", "avatar": None}
-APPLICATION = {"id": "1", "name": "bot", "icon": None, "description": "", "bot_public": True, "owner": USER}
+@pytest.mark.usefixtures("short_interval")
+@pytest.mark.parametrize(("shard_ids", "order"), [(None, [{0, 1}, {2, 3}, {4}]), ([4, 3, 0], [{0, 3}, {4}])])
+def test_threads_start_one_bucket_after_the_other(shard_ids: Any, order: list[set[int]]) -> None:
+    started: list[tuple[float, int]] = []
+    lock = threading.Lock()
 
+    def start_shard(shard_id: int) -> None:
+        with lock:
+            started.append((time.monotonic(), shard_id))
 
-class DiscordWithLogin(Discord):
-    """Lets a client log in as well."""
-
-    answers: typing.ClassVar = {
-        **Discord.answers,
-        "/api/v10/users/@me": USER,
-        "/api/v10/oauth2/applications/@me": {
-            **APPLICATION,
-            "bot_require_code_grant": False,
-            "verify_key": "",
-            "flags": 0,
-        },
-    }
-
-
-def test_discord_py_fetches_the_answer_in_its_setup_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    (line,) = (block for block in blocks if "self.http" in block)
-    namespace: dict[str, typing.Any] = {}
-    exec(
-        "import discord\nfrom sessions import GatewayBotInfo\n"
-        f"class Bot(discord.Client):\n  async def setup_hook(self):\n    {line}    self.info = info\n",
-        namespace,
+    begin = time.monotonic()
+    info = make_info(shard_count=5, session_start_limit=make_limit(max_concurrency=2))
+    names = {"info": info, "shard_ids": shard_ids, "start_shard": start_shard}
+    code = block("python", "info.buckets(shard_ids)")
+    exec(code, {**names, "time": time, "concurrent": concurrent, "IDENTIFY_INTERVAL": sessions.IDENTIFY_INTERVAL})
+    assert [shard_id for ids in order for shard_id in sorted(ids)] == sorted(
+        (shard_id for _, shard_id in started), key=lambda shard_id: [shard_id in ids for ids in order].index(True)
     )
+    for turn, ids in enumerate(order, start=1):
+        assert all(moment >= begin + turn * INTERVAL for moment, shard_id in started if shard_id in ids)
 
-    async def log_in() -> typing.Any:
-        async with namespace["Bot"](intents=discord.Intents.none()) as bot:
-            await bot.login("secret")
-            return bot.info
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), DiscordWithLogin) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(discord.http.Route, "BASE", f"http://127.0.0.1:{server.server_port}/api/v10")
-        assert asyncio.run(log_in()).to_payload() == payload()
-        server.shutdown()
+def test_objects_of_hikari_become_ours() -> None:
+    async def read(gateway: Gateway) -> Any:
+        app = hikari.RESTApp(url=gateway.api)
+        await app.start()
+        namespace: dict[str, Any] = {"GatewayBotInfo": GatewayBotInfo, "SessionStartLimit": SessionStartLimit}
+        source = block("python", "bot.rest.fetch_gateway_bot_info()")
+        exec("async def convert(bot):\n" + textwrap.indent(source + "return info\n", "    "), namespace)
+        async with app.acquire("secret", hikari.TokenType.BOT) as rest:
+            info = await namespace["convert"](types.SimpleNamespace(rest=rest))
+        await app.close()
+        return info
+
+    with Gateway(shards=9, max_concurrency=16).running() as gateway:
+        assert asyncio.run(read(gateway)).to_payload() == gateway.answer
+
+
+def test_recipes_satisfy_mypy_strict(tmp_path: pathlib.Path) -> None:
+    wrapped = {
+        "async def hook(self: Bot, shard_id: int | None, redis: redis.asyncio.Redis) -> None:": "self.redis.lock(",
+        "async def convert(bot: hikari.RESTAware) -> None:": "bot.rest.fetch_gateway_bot_info()",
+        "def start(info: GatewayBotInfo, shard_ids: list[int], start_shard: Callable[[int], object]) -> None:": (
+            "info.buckets(shard_ids)"
+        ),
+    }
+    whole = [block("python", part) for part in ("def fetch(", "def identify_in_turn(", "class Bot(")]
+    bot = replaced(
+        whole.pop(), ("        self.limit =", "        self.redis = redis.asyncio.Redis()\n        self.limit =")
+    )
+    imports = "import concurrent.futures\nimport time\nimport hikari\nimport redis.asyncio\n"
+    parts = [
+        header.replace(", redis: redis.asyncio.Redis", "") + "\n" + textwrap.indent(block("python", part), "    ")
+        for header, part in wrapped.items()
+    ]
+    file = tmp_path / "recipes.py"
+    file.write_text("\n".join([imports, "from sessions import SessionStartLimit", *whole, bot, *parts]))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", tmp_path / "cache", file],
+        env={**os.environ, "MYPYPATH": str(FILE.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout

@@ -1,5 +1,6 @@
-// Runs `python FILE ARGUMENTS` or `python -m MODULE ARGUMENTS` on the CPython 3.14 that the npm package pyodide carries.
-const home = `${process.cwd()}/.tox/pyodide`;
+// Runs `python FILE ARGUMENTS` or `python -m MODULE ARGUMENTS` on the CPython that the npm package pyodide carries, which is
+// installed in $PYODIDE.
+const home = process.env.PYODIDE;
 const { loadPyodide } = await import(`${home}/node_modules/pyodide/pyodide.mjs`);
 
 const python = await loadPyodide();
@@ -7,7 +8,7 @@ python.FS.mkdirTree(process.cwd());
 python.FS.mount(python.FS.filesystems.NODEFS, { root: process.cwd() }, process.cwd());
 python.FS.chdir(process.cwd());
 python.globals.set("argv", python.toPy(process.argv.slice(2)));
-python.globals.set("packages", `${home}/site-packages`);
+python.globals.set("packages", `${process.cwd()}/.tox/site-packages`);
 process.exitCode = python.runPython(`
 import runpy, sys, traceback
 
