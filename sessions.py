@@ -48,7 +48,7 @@ class PayloadError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Entity:
-    """Copying, alike in both classes. Everything else that copies or pickles is left to `dataclasses`."""
+    """Copying, alike in both classes; pickling and `copy.replace` are left to `dataclasses`."""
 
     def copy(self: "_EntityT", **changes: object) -> "_EntityT":
         """Return a copy with *changes* to its fields, checked like a new object.
@@ -209,7 +209,7 @@ class GatewayBotInfo(_Entity):
         """
         try:
             limit = SessionStartLimit.from_payload(payload["session_start_limit"])
-            shard_count = _check_count("shards", payload["shards"], 1)
+            shard_count = _check_count("shards", payload["shards"], 1)  # here, for errors with its name in the answer
             info = cls(url=payload["url"], shard_count=shard_count, session_start_limit=limit)
         except (KeyError, TypeError, ValueError) as error:
             raise _payload_error(error, payload) from None
