@@ -59,7 +59,7 @@ class _Entity:
         return replace(self, **changes)
 
     def _is_immutable(self) -> bool:
-        """Return whether nothing in it can change, as it may in a subclass: then it is its own copy, at no cost."""
+        """Return whether it is its own copy: nothing in it can change, as it may in what a subclass adds."""
         limit = self.session_start_limit if type(self) is GatewayBotInfo else self
         return type(limit) is SessionStartLimit
 
@@ -96,7 +96,7 @@ class SessionStartLimit(_Entity):
     """
 
     max_concurrency: int
-    """How many shards may IDENTIFY per 5 seconds, from 1; 1 for most bots."""
+    """How many shards, each with another `rate_limit_key`, may IDENTIFY per 5 seconds, from 1; 1 for most bots."""
 
     created_at: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(_UTC), compare=False)
     """When the numbers were read: an aware datetime, converted to UTC; now if not given.

@@ -153,8 +153,33 @@ class TestFetch:
             caught.value.close()
 
 
+BOT = block("python", "class Bot(")
+HOOK = BOT[BOT.index("        lock = self.locks") : BOT.index("\n\nBot(")]
+STALL = (
+    "class Bot(",
+    """
+async def stalling(self, acquire=redis.asyncio.lock.Lock.acquire):  # as a loop does that has much else to do
+    await acquire(self)
+    time.sleep(0.8)
+
+
+redis.asyncio.lock.Lock.acquire = stalling
+
+
+class Bot(""",
+)
+
+
+def with_redis(port: int) -> list[tuple[str, str]]:
+    """Return what the README changes in the bot for several processes."""
+    return [
+        (HOOK, textwrap.indent(block("python", "self.redis.lock("), "        ")),
+        ("import discord\n", "import discord\nimport redis.asyncio\nimport time\n"),
+        ("        self.limit =", f"        self.redis = redis.asyncio.Redis(port={port})\n        self.limit ="),
+    ]
+
+
 class TestDiscordPy:
-    SOURCE = block("python", "class Bot(")
     # What else than the address of Discord and the interval differs from a bot's own process is in its arguments.
     DRIVER = textwrap.dedent("""
         import datetime, runpy, sys
@@ -174,7 +199,7 @@ class TestDiscordPy:
 
             def start(gateway: Gateway, *pairs: tuple[str, str]) -> "subprocess.Popen[str]":
                 file = tmp_path / f"bot{len(list(tmp_path.iterdir()))}.py"
-                file.write_text(replaced(self.SOURCE, *pairs))
+                file.write_text(replaced(BOT, *pairs))
                 process = subprocess.Popen(
                     [sys.executable, "-c", self.DRIVER, file, gateway.api, gateway.url, str(INTERVAL)],
                     env={**os.environ, "DISCORD_TOKEN": "secret", "PYTHONPATH": str(FILE.parent)},
@@ -227,20 +252,12 @@ class TestDiscordPy:
         assert gateway.identifies == []
 
     def test_processes_take_turns_with_redis(self, start: Any, redis_port: int) -> None:
-        hook = self.SOURCE.partition("        lock = self.locks")
-        body = "".join(hook[1:]).partition("\n\n\n")[0]
-        changes = (
-            (body, textwrap.indent(block("python", "self.redis.lock("), "        ")),
-            (
-                "        await asyncio.sleep(INTERVAL)",
-                f"        import redis.asyncio\n        self.redis = redis.asyncio.Redis(port={redis_port})\n",
-            ),
-        )
-        with Gateway(shards=8, max_concurrency=2, interval=INTERVAL).running() as gateway:
-            for shard_ids in ([0, 1, 2, 3], [4, 5, 6, 7]):
-                start(gateway, *changes, ("Bot(intents", f"Bot(shard_count=8, shard_ids={shard_ids}, intents"))
+        with Gateway(shards=8, max_concurrency=2, interval=INTERVAL, loses=Counter([1, 4])).running() as gateway:
+            for shard_ids, changes in (([0, 1, 2, 3], [STALL]), ([4, 5, 6, 7], [])):
+                arguments = ("Bot(intents", f"Bot(shard_count=8, shard_ids={shard_ids}, intents")
+                start(gateway, arguments, *with_redis(redis_port), *changes)
             gateway.wait_until_ready()
-        assert (gateway.broken, sorted(gateway.identifies)) == ([], list(range(8)))
+        assert (gateway.broken, sorted(gateway.identifies)) == ([], [0, 1, 1, 2, 3, 4, 4, 5, 6, 7])
 
 
 class Client:
@@ -407,27 +424,23 @@ def test_objects_of_hikari_become_ours() -> None:
         assert asyncio.run(read(gateway)).to_payload() == gateway.answer
 
 
+WRAPPED = {
+    "bot.rest.fetch_gateway_bot_info()": "async def convert(bot: hikari.RESTAware) -> None:",
+    "info.buckets(shard_ids)": (
+        "def start(info: GatewayBotInfo, shard_ids: list[int], start_shard: Callable[[int], object]) -> None:"
+    ),
+}
+"""The snippets of the README, with what is around them in a program."""
+
+
 def test_recipes_satisfy_mypy_strict(tmp_path: pathlib.Path) -> None:
-    wrapped = {
-        "async def hook(self: Bot, shard_id: int | None, redis: redis.asyncio.Redis) -> None:": "self.redis.lock(",
-        "async def convert(bot: hikari.RESTAware) -> None:": "bot.rest.fetch_gateway_bot_info()",
-        "def start(info: GatewayBotInfo, shard_ids: list[int], start_shard: Callable[[int], object]) -> None:": (
-            "info.buckets(shard_ids)"
-        ),
-    }
+    imports = "import concurrent.futures\nimport time\nimport hikari\nfrom sessions import SessionStartLimit\n"
     whole = [block("python", part) for part in ("def fetch(", "def identify_in_turn(", "class Bot(")]
-    bot = replaced(
-        whole.pop(), ("        self.limit =", "        self.redis = redis.asyncio.Redis()\n        self.limit =")
-    )
-    imports = "import concurrent.futures\nimport time\nimport hikari\nimport redis.asyncio\n"
-    parts = [
-        header.replace(", redis: redis.asyncio.Redis", "") + "\n" + textwrap.indent(block("python", part), "    ")
-        for header, part in wrapped.items()
-    ]
-    file = tmp_path / "recipes.py"
-    file.write_text("\n".join([imports, "from sessions import SessionStartLimit", *whole, bot, *parts]))
+    parts = [f"{header}\n{textwrap.indent(block('python', part), '    ')}" for part, header in WRAPPED.items()]
+    (tmp_path / "recipes.py").write_text("\n".join([imports, *whole, *parts]))
+    (tmp_path / "with_redis.py").write_text(replaced(BOT, *with_redis(6379)))
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", tmp_path / "cache", file],
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", tmp_path / "cache", tmp_path],
         env={**os.environ, "MYPYPATH": str(FILE.parent)},
         capture_output=True,
         text=True,
