@@ -142,13 +142,20 @@ class Gateway:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             self.port = runner.addresses[0][1]
 
+        async def stop() -> None:
+            await runner.cleanup()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
         loop.run_until_complete(start())
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
         try:
             yield self
         finally:
-            asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(timeout=10)
+            asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=10)
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
