@@ -110,11 +110,12 @@ class SessionStartLimit(_Entity):
         if type(self.reset_after) is not datetime.timedelta or self.reset_after < _ZERO:
             raise _refusal("reset_after", self.reset_after, datetime.timedelta, "a timedelta of zero or more")
         _check_count("max_concurrency", self.max_concurrency, 1)
-        if not isinstance(self.created_at, datetime.datetime) or self.created_at.tzinfo is None:
-            raise _refusal("created_at", self.created_at, datetime.datetime, "an aware datetime")
+        moment = self.created_at
+        if not isinstance(moment, datetime.datetime) or (moment.tzinfo is not _UTC and moment.utcoffset() is None):
+            raise _refusal("created_at", moment, datetime.datetime, "an aware datetime")
         # In a local zone, adding reset_after would take no notice of clocks that are changed in between.
-        if self.created_at.tzinfo is not _UTC:
-            object.__setattr__(self, "created_at", self.created_at.astimezone(_UTC))
+        if moment.tzinfo is not _UTC:
+            object.__setattr__(self, "created_at", moment.astimezone(_UTC))
 
     @classmethod
     def from_payload(
@@ -267,15 +268,14 @@ def _check_count(name: str, value: object, minimum: int = 0, maximum: int = 2**3
 
 def _payload_error(error: Exception, payload: "Any", path: str = "") -> PayloadError:
     """Return what is wrong with *payload*, which stands at *path* in the answer, where reading it raised *error*."""
+    problem = f"{error.args[0]}: missing" if isinstance(error, KeyError) else str(error)
     match error, payload:
-        case KeyError(args=(key,)), {"message": str(message)}:
-            problem = f"{key}: missing; the answer says {_shown(message)}"
-        case KeyError(args=(key,)), {"url": _} if payload.keys().isdisjoint({"shards", "session_start_limit"}):
-            problem = f"{key}: missing; this is the answer to GET /gateway, not to GET /gateway/bot"
-        case KeyError(args=(key,)), _:
-            problem = f"{key}: missing"
+        case KeyError(), {"message": str(message)}:
+            problem += f"; the answer says {_shown(message)}"
+        case KeyError(), {"url": _} if payload.keys().isdisjoint({"shards", "session_start_limit"}):
+            problem += "; this is the answer to GET /gateway, not to GET /gateway/bot"
         case _, Mapping():
-            problem = str(error)
+            pass
         case _:
             return PayloadError(f"{path or 'payload'}: expected a mapping, got {_shown(payload)}")
     return PayloadError(f"{path}.{problem}" if path else problem)
