@@ -232,7 +232,7 @@ class GatewayBotInfo(_Entity):
         `rate_limit_key`, ids ascend within a bucket and within a key, and there are as few buckets as possible. Raises
         TypeError for an id that is not an int and ValueError for one that is not in `range(shard_count)`.
 
-        The order holds for one process. Several that start shards at the same time have to take turns.
+        The order is that of a first start in one process. Several processes, and later IDENTIFYs, have to take turns.
 
         https://discord.com/developers/docs/events/gateway#sharding-max-concurrency
         """

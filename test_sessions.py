@@ -197,18 +197,15 @@ class TestRefusingAnAnswer:
     @entities
     @pytest.mark.parametrize("text", ["401: Unauthorized", "See https://discord.com/developers/docs/rate-limits."])
     def test_message_of_an_error_is_passed_on(self, entity: Any, text: str) -> None:
-        assert (
-            refusal({"message": text, "code": 0}, entity)
-            == f"{FIRST_MISSING[entity]}: missing; the answer says {text!r}"
-        )
+        message = refusal({"message": text, "code": 0}, entity)
+        assert message == f"{FIRST_MISSING[entity]}: missing; the answer says {text!r}"
 
     @entities
     @pytest.mark.parametrize("more", [{}, {"new": 1}], ids=repr)
     def test_answer_to_get_gateway_is_recognised(self, entity: Any, more: dict[str, Any]) -> None:
+        message = refusal({"url": "wss://gateway.discord.gg/", **more}, entity)
         hint = "this is the answer to GET /gateway, not to GET /gateway/bot"
-        assert (
-            refusal({"url": "wss://gateway.discord.gg/", **more}, entity) == f"{FIRST_MISSING[entity]}: missing; {hint}"
-        )
+        assert message == f"{FIRST_MISSING[entity]}: missing; {hint}"
 
     @pytest.mark.parametrize(
         "value",
@@ -556,13 +553,13 @@ needs_processes = pytest.mark.skipif(sys.platform == "emscripten", reason="needs
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX system")
 
 
-@needs_processes
-class TestCommandLine:
-    def test_report(self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+class TestReport:
+    def test_it_tells_all_that_a_start_depends_on(
+        self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
         file = tmp_path / "answer.json"
-        file.write_bytes(
-            json.dumps(payload(shards=40, remaining=30, total=20, max_concurrency=16, reset_after=3_600_100)).encode()
-        )
+        answer = payload(shards=40, remaining=30, total=20, max_concurrency=16, reset_after=3_600_100)
+        file.write_bytes(json.dumps(answer).encode())
         monkeypatch.setattr(datetime, "datetime", StoppedClock)
         monkeypatch.setattr(sys, "argv", ["sessions.py", "--sessions=200", str(file)])
         with pytest.raises(SystemExit, match=r"^1$"):
@@ -582,6 +579,9 @@ class TestCommandLine:
             "The reset at 2026-11-22 19:47:11 UTC brings 20.\n"
         )
 
+
+@needs_processes
+class TestCommandLine:
     @pytest.mark.parametrize(
         ("remaining", "options", "status"),
         [

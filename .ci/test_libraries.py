@@ -94,6 +94,23 @@ def test_validation_error_says_what_the_class_says(name: str) -> None:
         read(changed(remaining=-1))
 
 
+@pytest.mark.parametrize("name", ["pydantic", "cattrs"])
+@pytest.mark.parametrize(("value", "total"), [("1000", 1000), (True, 1)])
+def test_pydantic_and_cattrs_make_an_integer_first(name: str, value: object, total: int) -> None:
+    read, _ = READERS[name]
+    assert read(changed(total=value)).session_start_limit.total == total
+
+
+def test_pydantic_takes_milliseconds_for_seconds() -> None:
+    read = adapter.validate_python(changed(reset_after=1000)).session_start_limit
+    assert read.reset_after == datetime.timedelta(seconds=1000)
+
+
+def test_msgspec_refuses_milliseconds() -> None:
+    with pytest.raises(msgspec.ValidationError, match="Expected `duration`, got `int`"):
+        msgspec.convert(changed(reset_after=1000), GatewayBotInfo)
+
+
 def test_pydantic_writes_what_it_reads() -> None:
     assert adapter.validate_json(adapter.dump_json(make_info())) == make_info()
 
