@@ -1,4 +1,4 @@
-"""Let mypy and pyright, both strict, look at a bot that has sessions.py vendored and nothing else installed."""
+"""Let mypy and pyright, both strict, look at a bot that has sessions.py and nothing else."""
 
 import json
 import pathlib
@@ -13,7 +13,9 @@ VERSIONS = ("3.10", "3.12", "3.14")
 
 with tempfile.TemporaryDirectory() as directory:
     root = pathlib.Path(directory)
-    venv.create(root / "python")  # with neither typing_extensions nor anything else that is not everywhere
+    venv.create(
+        root / "python"
+    )  # with neither typing_extensions nor anything else that is not everywhere
     python = str(root / "python" / "bin" / "python")
     vendor = root / "bot" / "_vendor"
     vendor.mkdir(parents=True)
@@ -32,9 +34,21 @@ with tempfile.TemporaryDirectory() as directory:
             "reportUnnecessaryTypeIgnoreComment": "error",
         }
         (root / "pyrightconfig.json").write_text(json.dumps(settings))
-        mypy = ["mypy", "--config-file=", "--strict", "--python-executable", python, "--python-version", version, "bot"]
+        mypy = [
+            "mypy",
+            "--config-file=",
+            "--strict",
+            "--python-executable",
+            python,
+            "--python-version",
+            version,
+            "bot",
+        ]
         pyright = ["pyright", "--warnings", "--pythonpath", python]
         for command in (mypy, pyright):
             print(f"{command[0]} for {version}:", flush=True)
-            failed |= subprocess.run([sys.executable, "-m", *command], cwd=root, check=False).returncode != 0
+            failed |= (
+                subprocess.run([sys.executable, "-m", *command], cwd=root, check=False).returncode
+                != 0
+            )
 sys.exit(failed)

@@ -3,24 +3,31 @@
 import dataclasses
 import datetime
 import re
+import subprocess
+import sys
 from typing import Any
 
 import cattrs
 import freezegun
 import msgspec
 import orjson
+import pendulum
 import pydantic
 import pytest
 import time_machine
 
 from sessions import GatewayBotInfo, PayloadError, SessionStartLimit
-from test_sessions import READ_AT, make_info, make_limit, payload
+from test_sessions import FILE, READ_AT, make_info, make_limit, payload
 
 FIELDS = dataclasses.asdict(make_info())
 
 converter = cattrs.Converter()  # which knows no times
-converter.register_structure_hook(datetime.timedelta, lambda value, _: datetime.timedelta(seconds=value))
-converter.register_structure_hook(datetime.datetime, lambda value, _: datetime.datetime.fromisoformat(value))
+converter.register_structure_hook(
+    datetime.timedelta, lambda value, _: datetime.timedelta(seconds=value)
+)
+converter.register_structure_hook(
+    datetime.datetime, lambda value, _: datetime.datetime.fromisoformat(value)
+)
 converter.register_unstructure_hook(datetime.timedelta, datetime.timedelta.total_seconds)
 converter.register_unstructure_hook(datetime.datetime, datetime.datetime.isoformat)
 
@@ -29,7 +36,9 @@ adapter = pydantic.TypeAdapter(GatewayBotInfo)
 READERS = {
     "pydantic": (adapter.validate_python, pydantic.ValidationError),
     "pydantic, JSON": (
-        lambda fields: adapter.validate_json(orjson.dumps(fields, default=lambda value: value.total_seconds())),
+        lambda fields: adapter.validate_json(
+            orjson.dumps(fields, default=lambda value: value.total_seconds())
+        ),
         pydantic.ValidationError,
     ),
     "msgspec": (lambda fields: msgspec.convert(fields, GatewayBotInfo), msgspec.ValidationError),
@@ -55,7 +64,9 @@ def test_fields_are_read(read: Any, error: type[Exception]) -> None:
 
 @readers
 def test_created_at_is_now_where_not_given(read: Any, error: type[Exception]) -> None:
-    limit = {key: value for key, value in FIELDS["session_start_limit"].items() if key != "created_at"}
+    limit = {
+        key: value for key, value in FIELDS["session_start_limit"].items() if key != "created_at"
+    }
     before = datetime.datetime.now(datetime.timezone.utc)
     assert read({**FIELDS, "session_start_limit": limit}).session_start_limit.created_at >= before
 
@@ -141,7 +152,9 @@ class TestHeldClock:
 
     def test_created_at_is_the_time_it_is_held_at(self, hold: Any) -> None:
         with hold(READ_AT):
-            limit = SessionStartLimit(total=1, remaining=1, reset_after=datetime.timedelta(hours=1), max_concurrency=1)
+            limit = SessionStartLimit(
+                total=1, remaining=1, reset_after=datetime.timedelta(hours=1), max_concurrency=1
+            )
             read = GatewayBotInfo.from_payload(payload())
         assert (limit.created_at, read.session_start_limit.created_at) == (READ_AT, READ_AT)
 
@@ -150,6 +163,40 @@ class TestHeldClock:
             assert make_limit().copy(remaining=5).created_at == READ_AT
 
     def test_held_times_can_be_told_in_an_error(self, hold: Any) -> None:
-        with hold(READ_AT), pytest.raises(ValueError, match=re.escape("expected an aware datetime, got ")) as caught:
+        with (
+            hold(READ_AT),
+            pytest.raises(
+                ValueError, match=re.escape("expected an aware datetime, got ")
+            ) as caught,
+        ):
             make_limit(created_at=datetime.datetime.now())
         assert not isinstance(caught.value, PayloadError)
+
+
+def test_naive_time_of_pendulum_is_refused_as_a_plain_one_is() -> None:
+    with pytest.raises(ValueError, match=re.escape("expected an aware datetime, got ")):
+        make_limit(created_at=pendulum.naive(2026, 11, 22))
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "from beartype.claw import beartype_package as check",
+        "from typeguard import install_import_hook as check",
+    ],
+    ids=["beartype", "typeguard"],
+)
+def test_import_hook_that_checks_types_lets_an_answer_pass(hook: str, tmp_path: Any) -> None:
+    (tmp_path / "mybot").mkdir()
+    (tmp_path / "mybot" / "sessions.py").write_bytes(FILE.read_bytes())
+    code = f"""
+{hook}
+check("mybot")
+from mybot.sessions import GatewayBotInfo
+info = GatewayBotInfo.from_payload({payload()})
+info.buckets([1, 2])
+limit = info.copy(shard_count=3).session_start_limit.copy(remaining=5)
+print(limit.can_start(limit.rate_limit_key(5)), info.to_payload() == {payload()})
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE)
+    assert done.stdout.split() == [b"True", b"True"]

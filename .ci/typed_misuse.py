@@ -1,4 +1,4 @@
-"""A mistake in every line with an ignore comment: both checkers report a comment that hides nothing."""
+"""A mistake in every line with an ignore comment: checkers report a comment that hides nothing."""
 
 import datetime
 

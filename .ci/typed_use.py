@@ -73,7 +73,9 @@ def use(info: GatewayBotInfo) -> None:
 
 def make(payload: dict[str, object]) -> None:
     """Make objects in every way."""
-    limit = SessionStartLimit(total=1, remaining=1, reset_after=datetime.timedelta(), max_concurrency=1)
+    limit = SessionStartLimit(
+        total=1, remaining=1, reset_after=datetime.timedelta(), max_concurrency=1
+    )
     info = GatewayBotInfo(url="wss://gateway.discord.gg/", shard_count=1, session_start_limit=limit)
     assert_type(SessionStartLimit.from_payload(payload), SessionStartLimit)
     assert_type(limit.copy(), SessionStartLimit)
@@ -87,7 +89,9 @@ def make(payload: dict[str, object]) -> None:
         ),
         SessionStartLimit,
     )
-    assert_type(info.copy(url="ws://localhost", shard_count=2, session_start_limit=limit), GatewayBotInfo)
+    assert_type(
+        info.copy(url="ws://localhost", shard_count=2, session_start_limit=limit), GatewayBotInfo
+    )
     assert_type(copy.copy(info), GatewayBotInfo)
     assert_type(copy.deepcopy(limit), SessionStartLimit)
     assert_type(dataclasses.replace(limit, remaining=0), SessionStartLimit)
@@ -102,7 +106,9 @@ def keep_the_subclass(payload: dict[str, object]) -> None:
     assert_type(mine.copy(remaining=5, note="later"), MyLimit)
     assert_type(copy.copy(mine), MyLimit)
     assert_type(MyInfo.from_payload(payload), MyInfo)
-    assert_type(MyInfo.from_payload(payload).copy(session_start_limit=mine).first(), tuple[int, ...])
+    assert_type(
+        MyInfo.from_payload(payload).copy(session_start_limit=mine).first(), tuple[int, ...]
+    )
 
 
 def tell(limit: SessionStartLimit) -> str:
