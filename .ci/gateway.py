@@ -1,9 +1,13 @@
-"""A stand-in for Discord on the loopback interface, which enforces its rule for IDENTIFYs."""
+"""A stand-in for Discord on the loopback interface.
+
+It enforces the rule for IDENTIFYs, counts sessions down and can lose them.
+"""
 
 import asyncio
 import contextlib
 import dataclasses
 import json
+import math
 import threading
 import time
 from collections import Counter, defaultdict
@@ -13,15 +17,27 @@ from typing import Any
 from aiohttp import web
 
 USER = {"id": "1", "username": "bot", "discriminator": "0", "avatar": None}
-APPLICATION = {"id": "1", "name": "bot", "icon": None, "description": "", "verify_key": "", "flags": 0, "owner": USER}
+APPLICATION = {
+    "id": "1",
+    "name": "bot",
+    "icon": None,
+    "description": "",
+    "verify_key": "",
+    "flags": 0,
+    "owner": USER,
+}
 APPLICATION |= {"bot_public": True, "bot_require_code_grant": False}
-HELLO = {"op": 10, "d": {"heartbeat_interval": 45_000}}
-INVALID_SESSION = {"op": 9, "d": False}
+HELLO = {"op": 10, "d": {"heartbeat_interval": 45_000}, "s": None, "t": None}
+ACKNOWLEDGED = {"op": 11, "d": None, "s": None, "t": None}
+INVALID_SESSION = {"op": 9, "d": False, "s": None, "t": None}
 
 
-def answered(body: object, status: int = 200) -> web.Response:
-    """Return *body* as JSON, with the content type as Discord has it: discord.py wants it to the letter."""
-    return web.Response(body=json.dumps(body).encode(), content_type="application/json", status=status)
+def answered(body: object, status: int = 200, **headers: str) -> web.Response:
+    """Return *body* as JSON. discord.py wants the content type to the letter."""
+    data = json.dumps(body).encode()
+    return web.Response(
+        body=data, content_type="application/json", status=status, headers={"Via": "1.1", **headers}
+    )
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,23 +46,44 @@ class Gateway:
 
     shards: int
     max_concurrency: int
+    total: int = 1000
     remaining: int = 1000
+    resets_in: float = 14_400
+    """Seconds from now to the reset."""
     interval: float = 0.4
     """The seconds between two IDENTIFYs of one key: 5 at Discord."""
+    looks: float = math.inf
+    """How many looks at GET /gateway/bot are answered per interval; the others get a 429."""
     hangs: bool = False
     """Whether requests are never answered."""
+    redirects_to: str = ""
+    """Where requests are sent instead of being answered."""
     fails: Counter[int] = dataclasses.field(default_factory=Counter)
     """By shard: how many of its IDENTIFYs are answered by closing the connection."""
     loses: Counter[int] = dataclasses.field(default_factory=Counter)
     """By shard: how many of its sessions are invalidated after READY."""
 
     port: int = 0
+    waiting: int = 0
+    """How many requests are not answered."""
     identifies: list[int] = dataclasses.field(default_factory=list)
     """The shards that sent IDENTIFY."""
     broken: list[int] = dataclasses.field(default_factory=list)
     """Those of them that did so too early."""
+    overspent: int = 0
+    """How many IDENTIFYs came when no session was left. One resets the token."""
+    least: int = 2**31
+    """The fewest sessions that were left after an IDENTIFY."""
+    looked: list[float] = dataclasses.field(default_factory=list)
+    """When the looks came that were answered."""
+    refused: int = 0
+    """How many looks were answered by a 429."""
     ready: set[int] = dataclasses.field(default_factory=set)
+    """The shards whose sessions are kept."""
     _last: dict[int, float] = dataclasses.field(default_factory=lambda: defaultdict(lambda: -1e9))
+
+    def __post_init__(self) -> None:
+        self.resets_at = time.monotonic() + self.resets_in
 
     @property
     def url(self) -> str:
@@ -62,23 +99,54 @@ class Gateway:
     def answer(self) -> dict[str, Any]:
         """Return the answer to GET /gateway/bot."""
         limit = {
-            "total": 1000,
+            "total": self.total,
             "remaining": self.remaining,
-            "reset_after": 14_400_000,
+            "reset_after": max(0, round(1000 * (self.resets_at - time.monotonic()))),
             "max_concurrency": self.max_concurrency,
         }
         return {"url": self.url, "shards": self.shards, "session_start_limit": limit}
 
+    def reset_if_it_is_time(self) -> None:
+        """Start a new window once the old one has ended."""
+        if time.monotonic() > self.resets_at:
+            self.remaining = self.total
+            self.resets_at = time.monotonic() + 14_400
+
     async def rest(self, request: web.Request) -> web.Response:
         """Answer a request to the API."""
         if self.hangs:
+            self.waiting += 1
             await asyncio.sleep(600)
+        if self.redirects_to:
+            raise web.HTTPFound(self.redirects_to)
+        path = request.match_info["path"]
+        if path == "gateway":
+            return answered({"url": self.url})
         if not request.headers["User-Agent"].startswith("DiscordBot ("):
             return web.Response(status=403, text="error code: 1010")
         if request.headers.get("Authorization") != "Bot secret":
             return answered({"message": "401: Unauthorized", "code": 0}, status=401)
-        answers = {"gateway/bot": self.answer, "users/@me": USER, "oauth2/applications/@me": APPLICATION}
-        return answered(answers[request.match_info["path"]])
+        if path == "gateway/bot":
+            self.reset_if_it_is_time()
+            now = time.monotonic()
+            if sum(now - look < self.interval for look in self.looked) >= self.looks:
+                self.refused += 1
+                wait = self.interval
+                body = {
+                    "message": "You are being rate limited.",
+                    "retry_after": wait,
+                    "global": False,
+                }
+                return answered(body, status=429, **{"Retry-After": str(math.ceil(wait))})
+            self.looked.append(now)
+        answers = {
+            "gateway/bot": self.answer,
+            "users/@me": USER,
+            "applications/1/commands": [],
+            "applications/@me": APPLICATION,
+            "oauth2/applications/@me": APPLICATION,
+        }
+        return answered(answers.get(path, []))
 
     async def socket(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one shard."""
@@ -88,19 +156,25 @@ class Gateway:
         async for message in socket:
             payload = message.json()
             if payload["op"] == 1:
-                await socket.send_json({"op": 11})
+                await socket.send_json(ACKNOWLEDGED)
             elif payload["op"] == 6:  # no session can be resumed
                 await socket.send_json(INVALID_SESSION)
             elif payload["op"] == 2:
-                await self.identified(socket, *payload["d"]["shard"])
+                await self.identified(socket, *payload["d"].get("shard", (0, 1)))
         return socket
 
-    async def identified(self, socket: web.WebSocketResponse, shard_id: int, shard_count: int) -> None:
+    async def identified(
+        self, socket: web.WebSocketResponse, shard_id: int, shard_count: int
+    ) -> None:
         """Answer an IDENTIFY."""
         key, now = shard_id % self.max_concurrency, time.monotonic()
         early = now < self._last[key] + self.interval
         self._last[key] = now
+        self.reset_if_it_is_time()
         self.identifies.append(shard_id)
+        self.overspent += self.remaining == 0
+        self.remaining = max(0, self.remaining - 1)
+        self.least = min(self.least, self.remaining)
         if early:
             self.broken.append(shard_id)
             await socket.send_json(INVALID_SESSION)
@@ -108,8 +182,9 @@ class Gateway:
             self.fails[shard_id] -= 1
             await socket.close(code=4000)
         else:
-            session = {"session_id": str(shard_id), "resume_gateway_url": self.url, "shard": [shard_id, shard_count]}
+            session = {"session_id": str(shard_id), "resume_gateway_url": self.url}
             data = {"v": 10, "user": USER, "guilds": [], "application": APPLICATION, **session}
+            data["shard"] = [shard_id, shard_count]
             await socket.send_json({"op": 0, "t": "READY", "s": 1, "d": data})
             if self.loses[shard_id] > 0:
                 self.loses[shard_id] -= 1
@@ -118,23 +193,29 @@ class Gateway:
             else:
                 self.ready.add(shard_id)
 
+    def all_are_ready(self) -> bool:
+        """Return whether the sessions of all shards are kept."""
+        return len(self.ready) == self.shards
+
     def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
         """Wait until *condition* holds."""
         end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, f"ready: {self.ready}, too early: {self.broken}"
+            assert time.monotonic() < end, self
             time.sleep(0.01)
 
     def wait_until_ready(self, seconds: float = 30) -> None:
         """Wait until all shards are."""
-        self.wait_until(lambda: len(self.ready) == self.shards, seconds)
+        self.wait_until(self.all_are_ready, seconds)
 
     @contextlib.contextmanager
-    def running(self) -> Iterator["Gateway"]:
-        """Serve from a thread."""
+    def running(self, *routes: web.RouteDef) -> Iterator["Gateway"]:
+        """Serve from a thread, and *routes* as well."""
         loop = asyncio.new_event_loop()
         app = web.Application()
-        app.add_routes([web.get("/", self.socket), web.get("/api/v10/{path:.*}", self.rest)])
+        app.add_routes(
+            [web.get("/", self.socket), web.get("/api/v10/{path:.*}", self.rest), *routes]
+        )
         runner = web.AppRunner(app, shutdown_timeout=0.1)
 
         async def start() -> None:

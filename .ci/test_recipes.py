@@ -1,448 +1,378 @@
-"""The recipes of the README as they stand there, with the libraries they are for, against a stand-in for Discord."""
+"""The recipes of the README as they stand there, against a stand-in for Discord."""
 
 import asyncio
-import concurrent.futures
-import contextlib
-import datetime
 import multiprocessing
 import os
 import pathlib
-import re
 import shutil
-import socket
+import signal
 import subprocess
 import sys
-import textwrap
-import threading
 import time
 import types
 import urllib.error
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp
 import hikari
 import pytest
-import redis
-import redis.asyncio
+from aiohttp import web
 from gateway import Gateway
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
+from readme import INTERVAL, block, make_turns, replaced, start_lines
 
-import sessions
 from sessions import GatewayBotInfo, SessionStartLimit
-from test_sessions import FILE, make_info, make_limit
-
-README = FILE.with_name("README.md").read_text(encoding="utf-8")
-INTERVAL = 0.4
-
-
-def block(language: str, part: str) -> str:
-    """Return the code block of the README that has *part* in it."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    (source,) = (source for source in blocks if part in source)
-    return str(source)
-
-
-def replaced(source: str, *pairs: tuple[str, str]) -> str:
-    for old, new in pairs:
-        assert source.count(old) == 1
-        source = source.replace(old, new)
-    return source
-
-
-def function(name: str) -> Any:
-    """Return the function *name* of the README."""
-    namespace: dict[str, Any] = {}
-    exec(block("python", f"def {name}("), namespace)
-    return namespace[name]
-
-
-@pytest.fixture
-def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "IDENTIFY_INTERVAL", datetime.timedelta(seconds=INTERVAL))
-
-
-@pytest.fixture
-def redis_port(tmp_path: pathlib.Path) -> Iterator[int]:
-    """Start a Redis server and return where it listens."""
-    unpacked = FILE.parent / ".tox" / "redis" / "usr"
-    server = shutil.which("redis-server") or shutil.which("redis-server", path=unpacked / "bin")
-    if server is None:
-        pytest.skip("needs redis-server")
-    libraries = os.pathsep.join(map(str, unpacked.glob("lib/*")))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with (
-        subprocess.Popen(
-            [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
-            env={**os.environ, "LD_LIBRARY_PATH": libraries},
-            stdout=subprocess.DEVNULL,
-        ) as process,
-        redis.Redis(port=port, retry=Retry(ConstantBackoff(0.1), 100)) as client,
-    ):
-        client.ping()
-        yield port
-        process.terminate()
+from test_sessions import FILE
 
 
 class TestStartScript:
     SOURCE = block("sh", "exec ./start-bot")
 
-    def run(
-        self, path: pathlib.Path, gateway: Gateway, token: str = "secret", **replacements: str
-    ) -> "tuple[subprocess.CompletedProcess[str], set[str]]":
-        """Run it in *path* and return how it ended and what it ran: the bot, or a long sleep."""
-        commands = path / "bin"
+    @pytest.fixture
+    def start(self, tmp_path: pathlib.Path) -> Any:
+        """Return a function that starts the script; `files` tells what it has run."""
+        commands = tmp_path / "bin"
         commands.mkdir()
         (commands / "python3").symlink_to(sys.executable)
-        for command in (commands / "sleep", path / "start-bot"):
-            command.write_text(f'#!/bin/sh\necho > "{path}/$(basename "$0") $1.run"\n')
+        for command in (commands / "sleep", tmp_path / "start-bot"):
+            command.write_text(f'#!/bin/sh\necho > "{tmp_path}/$(basename "$0") $1.run"\n')
             command.chmod(0o755)
-        script = path / "start"
-        script.write_text(replaced(self.SOURCE, ("https://discord.com/api/v10", gateway.api), *replacements.items()))
-        done = subprocess.run(
-            ["sh", script],
-            cwd=path,
-            env={
-                "PATH": f"{commands}:{os.environ['PATH']}",
-                "PYTHONPATH": str(FILE.parent),
-                "DISCORD_TOKEN": token,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return done, {file.name[:-4].strip() for file in path.glob("*.run")}
 
-    def test_bot_is_started_where_the_reserve_is_left(self, tmp_path: pathlib.Path) -> None:
-        with Gateway(shards=9, max_concurrency=1, remaining=200).running() as gateway:
-            done, ran = self.run(tmp_path, gateway)
-        assert (done.returncode, done.stderr, ran) == (0, "", {"sleep 6", "start-bot"})
+        def start(
+            gateway: Gateway, *pairs: tuple[str, str], token: str = "secret", shell: str = "sh"
+        ) -> "subprocess.Popen[str]":
+            there = ("https://discord.com/api/v10", gateway.api)
+            file = ("/path/to/sessions.py", str(FILE))
+            (tmp_path / "start").write_text(replaced(self.SOURCE, there, file, *pairs))
+            path = f"{commands}:{os.environ['PATH']}"
+            with (
+                (tmp_path / "report").open("w") as report,
+                (tmp_path / "errors").open("w") as errors,
+            ):
+                return subprocess.Popen(
+                    [*shell.split(), "start"],
+                    cwd=tmp_path,
+                    env={"PATH": path, "DISCORD_TOKEN": token},
+                    stdout=report,
+                    stderr=errors,
+                )
 
-    def test_bot_is_not_started_where_it_is_not(self, tmp_path: pathlib.Path) -> None:
-        with Gateway(shards=9, max_concurrency=1, remaining=199).running() as gateway:
-            done, ran = self.run(tmp_path, gateway)
-        assert (done.returncode, ran) == (1, {"sleep 60"})
-        assert "Too few sessions are left: 199, and 200 are needed." in done.stdout
+        return start
 
-    def test_wrong_token_is_told_and_waited_for(self, tmp_path: pathlib.Path) -> None:
+    def files(self, path: pathlib.Path) -> set[str]:
+        return {file.name[:-4].strip() for file in path.glob("*.run")}
+
+    def test_bot_is_started_where_the_reserve_is_left(
+        self, start: Any, tmp_path: pathlib.Path
+    ) -> None:
+        with Gateway(shards=9, max_concurrency=1, remaining=109).running() as gateway:
+            process = start(gateway)
+            process.wait(timeout=60)
+        assert process.returncode == 0
+        assert (tmp_path / "errors").read_text() == ""
+        assert self.files(tmp_path) == {"sleep 6", "start-bot"}
+
+    def test_bot_is_not_started_where_it_is_not(self, start: Any, tmp_path: pathlib.Path) -> None:
+        with Gateway(shards=9, max_concurrency=1, remaining=108).running() as gateway:
+            process = start(gateway)
+            process.wait(timeout=60)
+        assert process.returncode == 1
+        assert self.files(tmp_path) == {"sleep 60"}
+        assert "109 are needed: 9 to start and 100 in reserve." in (tmp_path / "report").read_text()
+
+    def test_wrong_token_is_told_and_waited_for(self, start: Any, tmp_path: pathlib.Path) -> None:
         with Gateway(shards=9, max_concurrency=1).running() as gateway:
-            done, ran = self.run(tmp_path, gateway, token="wrong")
-        assert (done.returncode, ran) == (1, {"sleep 60"})
-        assert done.stderr.endswith(": missing; the answer says '401: Unauthorized'\n")
+            process = start(gateway, token="wrong")
+            process.wait(timeout=60)
+        assert process.returncode == 1
+        assert self.files(tmp_path) == {"sleep 60"}
+        assert (
+            (tmp_path / "errors")
+            .read_text()
+            .endswith(": missing; the answer says '401: Unauthorized'\n")
+        )
 
-    def test_request_that_hangs_is_given_up(self, tmp_path: pathlib.Path) -> None:
+    def test_request_that_hangs_is_given_up(self, start: Any, tmp_path: pathlib.Path) -> None:
         with Gateway(shards=9, max_concurrency=1, hangs=True).running() as gateway:
-            done, ran = self.run(tmp_path, gateway, **{"--max-time 30": "--max-time 1"})
-        assert (done.returncode, ran) == (1, {"sleep 60"})
-        assert "cannot read b'' as JSON" in done.stderr
+            process = start(gateway, ("--max-time 30", "--max-time 1"))
+            process.wait(timeout=60)
+        assert process.returncode == 1
+        assert self.files(tmp_path) == {"sleep 60"}
+        assert "cannot read b'' as JSON" in (tmp_path / "errors").read_text()
+
+    @pytest.mark.parametrize("shell", ["dash", "bash"])
+    @pytest.mark.parametrize("first", [False, True], ids=["", "process 1"])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
+    @pytest.mark.parametrize(
+        ("phase", "remaining"), [("curl", 0), ("sleep 6", 1000), ("sleep 60", 0)]
+    )
+    def test_stop_is_obeyed_at_once_in_every_phase(
+        self,
+        start: Any,
+        tmp_path: pathlib.Path,
+        shell: str,
+        first: bool,
+        number: signal.Signals,
+        phase: str,
+        remaining: int,
+    ) -> None:
+        if shutil.which(shell) is None:
+            pytest.skip(f"there is no {shell}")
+        unshare = ["unshare", "--pid", "--fork", "--kill-child"]
+        if first:
+            if subprocess.run([*unshare, "true"], stderr=subprocess.DEVNULL).returncode != 0:
+                pytest.skip("unshare is not allowed to make a process 1")
+            shell = " ".join([*unshare, shell])
+        sleep = tmp_path / "bin" / "sleep"
+        sleep.write_text(sleep.read_text() + "exec /bin/sleep 20\n")
+        hangs = phase == "curl"
+        with Gateway(
+            shards=1, max_concurrency=1, remaining=remaining, hangs=hangs
+        ).running() as gateway:
+            process = start(gateway, shell=shell)
+            gateway.wait_until(
+                lambda: gateway.waiting > 0 if hangs else phase in self.files(tmp_path)
+            )
+            shell_id = process.pid
+            if first:
+                children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+                shell_id = int(children.read_text())
+            begin = time.monotonic()
+            os.kill(shell_id, number)
+            assert process.wait(timeout=10) == 0
+            assert time.monotonic() - begin < 2
+        assert "start-bot" not in self.files(tmp_path)
 
 
-class TestFetch:
-    def test_it_returns_the_answer(self) -> None:
+class TestPythonBot:
+    def fetch(self, api: str, token: str = "secret") -> GatewayBotInfo:
+        """Call the `fetch` of the README."""
+        source = start_lines(types.SimpleNamespace(api=api))  # type: ignore[arg-type]
+        names: dict[str, Any] = {}
+        exec(source[: source.index("RESERVE = ")], names)
+        info: GatewayBotInfo = names["fetch"](token)
+        return info
+
+    def test_fetch_returns_the_answer(self) -> None:
         with Gateway(shards=9, max_concurrency=16).running() as gateway:
-            assert function("fetch")("secret\n", f"{gateway.api}/gateway/bot").to_payload() == gateway.answer
+            answer = self.fetch(gateway.api).to_payload()
+            assert answer["shards"] == 9
+            assert answer["session_start_limit"]["max_concurrency"] == 16
 
-    def test_it_raises_what_discord_refuses(self) -> None:
+    def test_fetch_raises_what_discord_refuses(self) -> None:
         with Gateway(shards=9, max_concurrency=1).running() as gateway:
             with pytest.raises(urllib.error.HTTPError, match="401") as caught:
-                function("fetch")("wrong", f"{gateway.api}/gateway/bot")
+                self.fetch(gateway.api, "wrong")
             caught.value.close()
 
+    def test_fetch_raises_that_there_is_no_network(self) -> None:
+        with pytest.raises(urllib.error.URLError):
+            self.fetch("http://127.0.0.1:9")
 
-BOT = block("python", "class Bot(")
-HOOK = BOT[BOT.index("        lock = self.locks") : BOT.index("\n\nBot(")]
-STALL = (
-    "class Bot(",
-    """
-async def stalling(self, acquire=redis.asyncio.lock.Lock.acquire):  # as a loop does that has much else to do
-    await acquire(self)
-    time.sleep(0.8)
+    def test_token_with_a_line_break_works(self) -> None:
+        with Gateway(shards=9, max_concurrency=1).running() as gateway:
+            assert self.fetch(gateway.api, "sec\r\nret\n").shard_count == 9
 
+    def test_token_is_sent_to_no_other_host(self) -> None:
+        seen = []
 
-redis.asyncio.lock.Lock.acquire = stalling
+        async def other(request: web.Request) -> web.Response:
+            seen.append(request.headers.get("Authorization"))
+            return web.json_response({"url": "wss://other", "shards": 1})
 
-
-class Bot(""",
-)
-
-
-def with_redis(port: int) -> list[tuple[str, str]]:
-    """Return what the README changes in the bot for several processes."""
-    return [
-        (HOOK, textwrap.indent(block("python", "self.redis.lock("), "        ")),
-        ("import discord\n", "import discord\nimport redis.asyncio\nimport time\n"),
-        ("        self.limit =", f"        self.redis = redis.asyncio.Redis(port={port})\n        self.limit ="),
-    ]
-
-
-class TestDiscordPy:
-    # What else than the address of Discord and the interval differs from a bot's own process is in its arguments.
-    DRIVER = textwrap.dedent("""
-        import datetime, runpy, sys
-        import discord, yarl
-        import sessions
-        file, api, url, interval = sys.argv[1:]
-        sessions.IDENTIFY_INTERVAL = datetime.timedelta(seconds=float(interval))
-        discord.http.Route.BASE = api
-        discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(url)
-        runpy.run_path(file, run_name="__main__")
-    """)
-
-    @pytest.fixture
-    def start(self, tmp_path: pathlib.Path) -> Iterator[Any]:
-        """Return a function that starts a process with the bot, its source changed by *pairs*."""
-        with contextlib.ExitStack() as processes:
-
-            def start(gateway: Gateway, *pairs: tuple[str, str]) -> "subprocess.Popen[str]":
-                file = tmp_path / f"bot{len(list(tmp_path.iterdir()))}.py"
-                file.write_text(replaced(BOT, *pairs))
-                process = subprocess.Popen(
-                    [sys.executable, "-c", self.DRIVER, file, gateway.api, gateway.url, str(INTERVAL)],
-                    env={**os.environ, "DISCORD_TOKEN": "secret", "PYTHONPATH": str(FILE.parent)},
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-                processes.enter_context(process)
-                processes.callback(process.kill)
-                return process
-
-            yield start
-
-    def test_all_shards_start_by_key(self, start: Any) -> None:
-        with Gateway(shards=8, max_concurrency=4, interval=INTERVAL).running() as gateway:
-            start(gateway)
-            gateway.wait_until_ready(seconds=15)  # where discord.py would take 37
-        assert (gateway.broken, sorted(gateway.identifies)) == ([], list(range(8)))
-
-    def test_lost_sessions_and_closed_connections_keep_the_rule(self, start: Any) -> None:
-        lost = {"fails": Counter({2: 1}), "loses": Counter([0, 1, 5, 5])}
-        with Gateway(shards=8, max_concurrency=4, interval=INTERVAL, **lost).running() as gateway:  # type: ignore[arg-type]
-            start(gateway)
-            gateway.wait_until_ready()
-        assert (gateway.broken, len(gateway.identifies)) == ([], 8 + 1 + 4)
-
-    def test_process_that_is_restarted_at_once_keeps_the_rule(self, start: Any) -> None:
-        with Gateway(shards=4, max_concurrency=2, interval=INTERVAL * 2).running() as gateway:
-            process = start(gateway)
-            gateway.wait_until(lambda: len(gateway.identifies) >= 3)
-            process.kill()
-            gateway.ready.clear()
-            start(gateway)
-            gateway.wait_until_ready()
-        assert gateway.broken == []
+        with Gateway(shards=9, max_concurrency=1).running(web.get("/other", other)) as gateway:
+            gateway.redirects_to = f"http://localhost:{gateway.port}/other"
+            with pytest.raises(ValueError, match="session_start_limit: missing"):
+                self.fetch(gateway.api)
+        assert seen == [None]
 
     @pytest.mark.parametrize(
-        ("arguments", "remaining", "message"),
-        [
-            ("", 7, "8 sessions needed, 7 left until "),
-            ("shard_count=16, ", 15, "16 sessions needed, 15 left until "),
-        ],
+        ("remaining", "status", "ran"), [(101, 0, "the bot runs\n"), (100, 1, "")]
     )
-    def test_it_refuses_to_start_with_too_few_sessions(
-        self, start: Any, arguments: str, remaining: int, message: str
+    def test_bot_runs_only_where_the_reserve_is_left(
+        self, remaining: int, status: int, ran: str
     ) -> None:
-        with Gateway(shards=8, max_concurrency=4, remaining=remaining).running() as gateway:
-            process = start(gateway, ("Bot(intents", f"Bot({arguments}intents"))
-            assert process.wait(timeout=60) == 1
-        assert message in process.stderr.read()
-        assert gateway.identifies == []
-
-    def test_processes_take_turns_with_redis(self, start: Any, redis_port: int) -> None:
-        with Gateway(shards=8, max_concurrency=2, interval=INTERVAL, loses=Counter([1, 4])).running() as gateway:
-            for shard_ids, changes in (([0, 1, 2, 3], [STALL]), ([4, 5, 6, 7], [])):
-                arguments = ("Bot(intents", f"Bot(shard_count=8, shard_ids={shard_ids}, intents")
-                start(gateway, arguments, *with_redis(redis_port), *changes)
-            gateway.wait_until_ready()
-        assert (gateway.broken, sorted(gateway.identifies)) == ([], [0, 1, 1, 2, 3, 4, 4, 5, 6, 7])
+        run = "bot = type('Bot', (), {'run': lambda self, token: print('the bot runs')})()\n"
+        with Gateway(shards=9, max_concurrency=1, remaining=remaining).running() as gateway:
+            done = subprocess.run(
+                [sys.executable, "-c", run + start_lines(gateway)],
+                env={"PYTHONPATH": str(FILE.parent), "DISCORD_TOKEN": "secret"},
+                capture_output=True,
+                text=True,
+            )
+        assert (done.returncode, done.stdout) == (status, ran)
+        assert ("only 100 sessions are left until " in done.stderr) is (status == 1)
 
 
 class Client:
-    """A gateway client of one's own: what the README leaves to its reader."""
+    """A gateway client of one's own, as the README tells its reader to write it."""
 
-    def __init__(self, gateway_url: str, limit: SessionStartLimit, lock: Any) -> None:
-        self.gateway_url, self.limit, self.lock = gateway_url, limit, lock
-        self.sockets: dict[int, aiohttp.ClientWebSocketResponse] = {}
-        self.errors = 0
+    def __init__(self, url: str, turns: Any) -> None:
+        self.url, self.turns = url, turns
+        self.refused = 0
 
-    async def identify(self, shard_id: int) -> None:
-        self.sockets[shard_id] = connected = await self.http.ws_connect(self.gateway_url)
-        assert (await connected.receive_json())["op"] == 10
-        await connected.send_json({"op": 2, "d": {"shard": [shard_id, 12]}})
-        if (await connected.receive_json())["op"] != 0:
-            raise ConnectionError
+    async def connect(self, http: aiohttp.ClientSession, shard_id: int) -> None:
+        """Connect and read, until the session is lost."""
+        async with http.ws_connect(self.url) as socket:
+            assert (await socket.receive_json())["op"] == 10
+            await self.turns.take(shard_id)
+            await socket.send_json({"op": 2, "d": {"shard": [shard_id, 12]}})
+            async for message in socket:
+                if message.json()["op"] == 9:
+                    return
 
-    async def run_shard(self, shard_id: int) -> None:
-        identify_in_turn = function("identify_in_turn")
+    async def run_shard(self, http: aiohttp.ClientSession, shard_id: int) -> None:
         while True:
             try:
-                await identify_in_turn(self.lock(self.limit.rate_limit_key(shard_id)), self.identify, shard_id)
-            except (ConnectionError, TypeError, ValueError):  # what aiohttp raises where the other side closes
-                self.errors += 1
-                continue
-            if (await self.sockets[shard_id].receive()).type is not aiohttp.WSMsgType.TEXT:
-                return
+                await self.connect(http, shard_id)
+            except OSError:
+                self.refused += 1
+                await asyncio.sleep(0.5)
 
-    async def run(self, shard_ids: Any, seconds: float = 60) -> None:
-        """Run the shards for some *seconds* at most."""
-        async with aiohttp.ClientSession() as self.http:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.gather(*map(self.run_shard, shard_ids)), seconds)
+    async def run(self, shard_ids: Any, until: Callable[[], bool], seconds: float = 60) -> None:
+        """Run the shards until a condition holds, for some *seconds* at most."""
+        async with aiohttp.ClientSession() as http:
+            tasks = [asyncio.ensure_future(self.run_shard(http, each)) for each in shard_ids]
+            end = time.monotonic() + seconds
+            while not until() and time.monotonic() < end:
+                await asyncio.sleep(0.01)
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(result, asyncio.CancelledError) for result in results), results
 
 
-def own_locks() -> Any:
-    return defaultdict(asyncio.Lock).__getitem__
-
-
-@pytest.mark.usefixtures("short_interval")
 class TestOwnClient:
-    def started(self, gateway: Gateway, *runs: float) -> Client:
-        """Let clients run one after the other for so many seconds each, and the last one until all is ready."""
-        limit = GatewayBotInfo.from_payload(gateway.answer).session_start_limit
-        for seconds in runs:
-            asyncio.run(Client(gateway.url, limit, own_locks()).run(range(gateway.shards), seconds))
-            gateway.ready.clear()
-        client = Client(gateway.url, limit, own_locks())
+    def run(self, gateway: Gateway, monkeypatch: Any, reserve: int = 100) -> None:
+        """Run a client until all shards are ready."""
+        with gateway.running():
+            client = Client(gateway.url, make_turns(gateway, monkeypatch, reserve))
+            asyncio.run(client.run(range(gateway.shards), gateway.all_are_ready))
+        assert gateway.all_are_ready()
 
-        async def run() -> None:
-            task = asyncio.ensure_future(client.run(range(gateway.shards)))
-            await asyncio.to_thread(gateway.wait_until_ready)
-            task.cancel()
-
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(run())
-        return client
-
-    def test_all_shards_start_by_key(self) -> None:
-        with Gateway(shards=12, max_concurrency=4, interval=INTERVAL).running() as gateway:
-            self.started(gateway)
+    def test_all_shards_start_by_key(self, monkeypatch: Any) -> None:
+        gateway = Gateway(shards=12, max_concurrency=4, interval=INTERVAL)
+        self.run(gateway, monkeypatch)
         assert (gateway.broken, sorted(gateway.identifies)) == ([], list(range(12)))
 
-    def test_retries_and_lost_sessions_keep_the_rule(self) -> None:
-        lost = {"fails": Counter([3, 3, 7]), "loses": Counter([0, 1, 1, 6])}
-        with Gateway(shards=12, max_concurrency=4, interval=INTERVAL, **lost).running() as gateway:  # type: ignore[arg-type]
-            client = self.started(gateway)
-        assert (gateway.broken, len(gateway.identifies), client.errors) == ([], 12 + 3 + 4, 3)
+    def test_retries_and_lost_sessions_keep_the_rule(self, monkeypatch: Any) -> None:
+        gateway = Gateway(shards=12, max_concurrency=4, interval=INTERVAL)
+        gateway.fails, gateway.loses = Counter([3, 3, 7]), Counter([0, 1, 1, 6])
+        self.run(gateway, monkeypatch)
+        assert (gateway.broken, len(gateway.identifies)) == ([], 12 + 3 + 4)
 
-    def test_cancellations_and_restarts_keep_the_rule(self) -> None:
-        with Gateway(shards=12, max_concurrency=4, interval=INTERVAL).running() as gateway:
-            self.started(gateway, INTERVAL * 1.5, INTERVAL * 0.5, INTERVAL * 2.05)
+    def test_clients_that_are_restarted_at_once_keep_the_rule(self, monkeypatch: Any) -> None:
+        gateway = Gateway(shards=12, max_concurrency=4, interval=INTERVAL * 2)
+        with gateway.running():
+            for seconds in (0.1, 0.9, 2, 60):
+                gateway.ready.clear()
+                client = Client(gateway.url, make_turns(gateway, monkeypatch))
+                asyncio.run(client.run(range(12), gateway.all_are_ready, seconds))
         assert gateway.broken == []
         assert len(gateway.identifies) > 12
 
-    def test_errors_get_through(self) -> None:
-        async def identify(shard_id: int) -> None:
-            raise ZeroDivisionError
+    def test_reserve_is_left_however_many_sessions_are_lost(self, monkeypatch: Any) -> None:
+        gateway = Gateway(shards=12, max_concurrency=4, interval=INTERVAL, remaining=30, looks=2)
+        gateway.loses = Counter(dict.fromkeys(range(12), 10**6))
+        with gateway.running():
+            client = Client(gateway.url, make_turns(gateway, monkeypatch, reserve=5))
+            asyncio.run(client.run(range(12), lambda: client.refused > 60))
+        assert (gateway.broken, gateway.remaining) == ([], 5)
+        assert gateway.refused == 0
 
-        with pytest.raises(ZeroDivisionError):
-            asyncio.run(function("identify_in_turn")(asyncio.Lock(), identify, 0))
+    def test_all_shards_come_back_after_the_reset(self, monkeypatch: Any) -> None:
+        numbers = {"remaining": 20, "total": 90, "resets_in": 12}
+        gateway = Gateway(shards=12, max_concurrency=4, interval=INTERVAL, **numbers)
+        gateway.loses = Counter(dict.fromkeys(range(12), 1))
+        self.run(gateway, monkeypatch, reserve=5)
+        assert (gateway.broken, gateway.least) == ([], 5)
 
-    def test_identify_that_hangs_is_given_up(self) -> None:
-        async def hang(lock: asyncio.Lock) -> None:
-            namespace: dict[str, Any] = {}
-            exec(replaced(block("python", "def identify_in_turn("), ("timeout=30", "timeout=0.1")), namespace)
-            with pytest.raises(asyncio.TimeoutError):
-                await namespace["identify_in_turn"](lock, lambda shard_id: asyncio.sleep(60), 0)
-            assert not lock.locked()
-
-        asyncio.run(hang(asyncio.Lock()))
-
-
-def run_process(gateway_url: str, redis_port: int, shard_ids: list[int]) -> None:
-    """Run some shards, with locks in Redis."""
-    sessions.IDENTIFY_INTERVAL = datetime.timedelta(seconds=INTERVAL)
-
-    async def main() -> None:
-        async with redis.asyncio.Redis(port=redis_port) as client:
-
-            def lock(key: int) -> Any:
-                return client.lock(f"mybot:identify:{key}", timeout=3)  # 60 where the time limit is met
-
-            await Client(gateway_url, make_limit(max_concurrency=2), lock).run(shard_ids)
-
-    asyncio.run(main())
+    def test_errors_of_a_look_get_through(self, monkeypatch: Any) -> None:
+        gateway = Gateway(shards=1, max_concurrency=1, interval=INTERVAL)
+        with gateway.running():
+            turns = make_turns(gateway, monkeypatch)
+            turns.token = "wrong"
+            time.sleep(INTERVAL)
+            with pytest.raises(urllib.error.HTTPError, match="401") as caught:
+                asyncio.run(turns.take(0))
+            caught.value.close()
 
 
-def test_processes_of_ones_own_take_turns_with_redis_even_if_one_is_killed(redis_port: int) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with Gateway(shards=12, max_concurrency=2, interval=INTERVAL).running() as gateway:
-        shares = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-        processes = [spawn.Process(target=run_process, args=(gateway.url, redis_port, share)) for share in shares]
-        for process in processes:
+def run_process(url: str, api: str, redis_port: int, shard_ids: list[int]) -> None:
+    """Run some of twelve shards, with turns in Redis."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        here = ("redis.asyncio.Redis()", f"redis.asyncio.Redis(port={redis_port})")
+        bot = replaced(block("python", "class RedisTurns("), here)
+        turns = make_turns(types.SimpleNamespace(api=api), monkeypatch, bot=bot)  # type: ignore[arg-type]
+        asyncio.run(Client(url, turns).run(shard_ids, lambda: False, 60))
+
+
+class TestSeveralProcesses:
+    @pytest.fixture
+    def start(self) -> Iterator[Any]:
+        """Return a function that starts a process with some shards."""
+        spawn = multiprocessing.get_context("spawn")
+        processes = []
+
+        def start(gateway: Gateway, redis_port: int, shard_ids: list[int]) -> Any:
+            arguments = (gateway.url, gateway.api, redis_port, shard_ids)
+            process = spawn.Process(target=run_process, args=arguments)
             process.start()
-        gateway.wait_until(lambda: not gateway.ready.isdisjoint(shares[1]))
-        processes[1].kill()
-        gateway.ready -= {4, 5, 6, 7}
-        processes.append(spawn.Process(target=run_process, args=(gateway.url, redis_port, shares[1])))
-        processes[-1].start()
-        gateway.wait_until_ready()
+            processes.append(process)
+            return process
+
+        yield start
         for process in processes:
             process.kill()
             process.join()
-    assert gateway.broken == []
-    assert len(gateway.identifies) > 12
+
+    def test_they_take_turns_even_if_one_is_killed(self, start: Any, redis_server: Any) -> None:
+        shares = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+        gateway = Gateway(shards=12, max_concurrency=2, interval=INTERVAL, loses=Counter([1, 5]))
+        with gateway.running():
+            processes = [start(gateway, redis_server.port, share) for share in shares]
+            gateway.wait_until(lambda: not gateway.ready.isdisjoint(shares[1]))
+            processes[1].kill()
+            gateway.ready -= set(shares[1])
+            start(gateway, redis_server.port, shares[1])
+            gateway.wait_until_ready(seconds=100)  # the lock of a killed process is kept for 60
+        assert gateway.broken == []
+        assert len(gateway.identifies) > 14
+
+    def test_they_go_on_if_redis_goes_away_and_comes_back(
+        self, start: Any, redis_server: Any
+    ) -> None:
+        gateway = Gateway(shards=8, max_concurrency=2, interval=INTERVAL)
+        gateway.loses = Counter(dict.fromkeys(range(8), 3))
+        with gateway.running():
+            for share in ([0, 1, 2, 3], [4, 5, 6, 7]):
+                start(gateway, redis_server.port, share)
+            gateway.wait_until(lambda: len(gateway.identifies) > 4)
+            redis_server.stop()
+            time.sleep(3)
+            redis_server.start()
+            gateway.wait_until_ready(seconds=100)
+        assert gateway.broken == []
 
 
-@pytest.mark.usefixtures("short_interval")
-@pytest.mark.parametrize(("shard_ids", "order"), [(None, [{0, 1}, {2, 3}, {4}]), ([4, 3, 0], [{0, 3}, {4}])])
-def test_threads_start_one_bucket_after_the_other(shard_ids: Any, order: list[set[int]]) -> None:
-    started: list[tuple[float, int]] = []
-    lock = threading.Lock()
-
-    def start_shard(shard_id: int) -> None:
-        with lock:
-            started.append((time.monotonic(), shard_id))
-
-    begin = time.monotonic()
-    info = make_info(shard_count=5, session_start_limit=make_limit(max_concurrency=2))
-    names = {"info": info, "shard_ids": shard_ids, "start_shard": start_shard}
-    code = block("python", "info.buckets(shard_ids)")
-    exec(code, {**names, "time": time, "concurrent": concurrent, "IDENTIFY_INTERVAL": sessions.IDENTIFY_INTERVAL})
-    assert [shard_id for ids in order for shard_id in sorted(ids)] == sorted(
-        (shard_id for _, shard_id in started), key=lambda shard_id: [shard_id in ids for ids in order].index(True)
-    )
-    for turn, ids in enumerate(order, start=1):
-        assert all(moment >= begin + turn * INTERVAL for moment, shard_id in started if shard_id in ids)
-
-
-def test_objects_of_hikari_become_ours() -> None:
-    async def read(gateway: Gateway) -> Any:
+def test_public_attributes_of_hikari_are_here_with_the_same_types() -> None:
+    async def read(gateway: Gateway) -> hikari.GatewayBotInfo:
         app = hikari.RESTApp(url=gateway.api)
         await app.start()
-        namespace: dict[str, Any] = {"GatewayBotInfo": GatewayBotInfo, "SessionStartLimit": SessionStartLimit}
-        source = block("python", "bot.rest.fetch_gateway_bot_info()")
-        exec("async def convert(bot):\n" + textwrap.indent(source + "return info\n", "    "), namespace)
         async with app.acquire("secret", hikari.TokenType.BOT) as rest:
-            info = await namespace["convert"](types.SimpleNamespace(rest=rest))
+            info = await rest.fetch_gateway_bot_info()
         await app.close()
         return info
 
+    def types_of(made: object) -> dict[str, type]:
+        names = [name for name in dir(made) if not name.startswith("_")]
+        return {name: type(getattr(made, name)) for name in names}
+
     with Gateway(shards=9, max_concurrency=16).running() as gateway:
-        assert asyncio.run(read(gateway)).to_payload() == gateway.answer
-
-
-WRAPPED = {
-    "bot.rest.fetch_gateway_bot_info()": "async def convert(bot: hikari.RESTAware) -> None:",
-    "info.buckets(shard_ids)": (
-        "def start(info: GatewayBotInfo, shard_ids: list[int], start_shard: Callable[[int], object]) -> None:"
-    ),
-}
-"""The snippets of the README, with what is around them in a program."""
-
-
-def test_recipes_satisfy_mypy_strict(tmp_path: pathlib.Path) -> None:
-    imports = "import concurrent.futures\nimport time\nimport hikari\nfrom sessions import SessionStartLimit\n"
-    whole = [block("python", part) for part in ("def fetch(", "def identify_in_turn(", "class Bot(")]
-    parts = [f"{header}\n{textwrap.indent(block('python', part), '    ')}" for part, header in WRAPPED.items()]
-    (tmp_path / "recipes.py").write_text("\n".join([imports, *whole, *parts]))
-    (tmp_path / "with_redis.py").write_text(replaced(BOT, *with_redis(6379)))
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", tmp_path / "cache", tmp_path],
-        env={**os.environ, "MYPYPATH": str(FILE.parent)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
+        theirs = asyncio.run(read(gateway))
+        ours = GatewayBotInfo.from_payload(gateway.answer)
+    expected = {**types_of(theirs), "session_start_limit": SessionStartLimit}
+    assert expected.items() <= types_of(ours).items()
+    limit = ours.session_start_limit
+    assert types_of(theirs.session_start_limit).items() <= types_of(limit).items()

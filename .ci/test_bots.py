@@ -1,0 +1,222 @@
+"""The recipe of the README for discord.py and its forks, with the one of them that is installed."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from gateway import Gateway
+from readme import INTERVAL, block, bot_source, replaced
+
+from test_sessions import FILE
+
+LIBRARY = next(filter(importlib.util.find_spec, ["disnake", "nextcord", "discord"]))
+BASES = ["commands.Bot", f"{LIBRARY}.Client", "commands.AutoShardedBot"]
+BASES.append(f"{LIBRARY}.AutoShardedClient")
+
+# Only the address of Discord and the interval differ from a bot's own process.
+DRIVER = textwrap.dedent("""
+    import datetime, importlib, runpy, sys
+    import yarl
+    import sessions
+    library, file, api, url, interval = sys.argv[1:]
+    sessions.IDENTIFY_INTERVAL = datetime.timedelta(seconds=float(interval))
+    http = importlib.import_module(library + ".http")
+    http.Route.BASE = http.Route.API_BASE_URL = api
+    gateway = importlib.import_module(library + ".gateway")
+    gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(url)
+    runpy.run_path(file, run_name="__main__")
+""")
+
+STALL = (
+    "class RedisTurns(Turns):",
+    """
+async def stalling(self, acquire=redis.asyncio.lock.Lock.acquire):  # as a busy loop does
+    await acquire(self)
+    time.sleep(0.8)
+
+
+redis.asyncio.lock.Lock.acquire = stalling
+
+
+class RedisTurns(Turns):""",
+)
+
+
+def bot_lines(base: str, arguments: str = "") -> str:
+    """Return the recipe for a bot of another base, and with more arguments."""
+    source = re.sub(r"\bdiscord\b", LIBRARY, block("python", "class Bot("))
+    prefix = "" if base.endswith("Client") else '"!", '
+    return replaced(
+        source, ("(commands.Bot)", f"({base})"), ('Bot("!", ', f"Bot({prefix}{arguments}")
+    )
+
+
+@pytest.fixture
+def start(tmp_path: pathlib.Path) -> Iterator[Any]:
+    """Return a function that starts a process with a bot."""
+    with contextlib.ExitStack() as processes:
+
+        def start(gateway: Gateway, source: str) -> "subprocess.Popen[str]":
+            file = tmp_path / f"bot{len(list(tmp_path.iterdir()))}.py"
+            file.write_text(source)
+            log = processes.enter_context((tmp_path / f"{file.stem}.log").open("w+"))
+            arguments = [LIBRARY, file, gateway.api, gateway.url, str(INTERVAL)]
+            process = subprocess.Popen(
+                [sys.executable, "-c", DRIVER, *arguments],
+                env={**os.environ, "DISCORD_TOKEN": "secret", "PYTHONPATH": str(FILE.parent)},
+                stderr=log,
+            )
+            processes.enter_context(process)
+            processes.callback(process.kill)
+            return process
+
+        yield start
+
+
+def sharded(gateway: Gateway, **options: Any) -> str:
+    bot = bot_lines("commands.AutoShardedBot")
+    return bot_source(gateway, bot, shards=str(gateway.shards), **options)
+
+
+@pytest.mark.parametrize("base", BASES[:2])
+def test_bot_with_one_shard_starts(start: Any, base: str) -> None:
+    gateway = Gateway(shards=9, max_concurrency=1, interval=INTERVAL)
+    with gateway.running():
+        start(gateway, bot_source(gateway, bot_lines(base)))
+        gateway.wait_until(lambda: gateway.ready == {0})
+    assert gateway.identifies == [0]
+
+
+@pytest.mark.parametrize("base", BASES[2:])
+def test_bot_with_many_shards_starts_them_by_key(start: Any, base: str) -> None:
+    gateway = Gateway(shards=8, max_concurrency=4, interval=INTERVAL)
+    with gateway.running():
+        start(gateway, bot_source(gateway, bot_lines(base), shards="8"))
+        gateway.wait_until_ready(seconds=15)  # where discord.py would take 37
+    assert (gateway.broken, sorted(gateway.identifies)) == ([], list(range(8)))
+
+
+def test_lost_sessions_and_closed_connections_keep_the_rule(start: Any) -> None:
+    gateway = Gateway(shards=8, max_concurrency=4, interval=INTERVAL)
+    gateway.fails, gateway.loses = Counter({2: 1}), Counter([0, 1, 5, 5])
+    with gateway.running():
+        start(gateway, sharded(gateway))
+        gateway.wait_until_ready(seconds=60)
+    assert (gateway.broken, len(gateway.identifies)) == ([], 8 + 1 + 4)
+
+
+def test_process_that_is_restarted_at_once_keeps_the_rule(start: Any) -> None:
+    gateway = Gateway(shards=4, max_concurrency=2, interval=INTERVAL * 2)
+    with gateway.running():
+        process = start(gateway, sharded(gateway))
+        gateway.wait_until(lambda: len(gateway.identifies) >= 3)
+        process.kill()
+        gateway.ready.clear()
+        start(gateway, sharded(gateway))
+        gateway.wait_until_ready()
+    assert gateway.broken == []
+
+
+def test_bot_does_not_start_with_too_few_sessions(start: Any, tmp_path: pathlib.Path) -> None:
+    gateway = Gateway(shards=8, max_concurrency=4, remaining=107)
+    with gateway.running():
+        assert start(gateway, sharded(gateway)).wait(timeout=60) == 1
+    assert "only 107 sessions are left until " in (tmp_path / "bot0.log").read_text()
+    assert gateway.identifies == []
+
+
+@pytest.mark.parametrize("shards", [1, 8])
+def test_reserve_is_left_however_many_sessions_are_lost(
+    start: Any, shards: int, tmp_path: pathlib.Path
+) -> None:
+    gateway = Gateway(shards=shards, max_concurrency=4, interval=INTERVAL, remaining=20)
+    gateway.loses = Counter(dict.fromkeys(range(8), 10**6))
+    bot = "import logging\nlogging.basicConfig()\n"  # without it, the forks log nothing
+    bot += bot_lines("commands.AutoShardedBot" if shards > 1 else "commands.Bot")
+    with gateway.running():
+        start(gateway, bot_source(gateway, bot, reserve=5, shards=str(shards)))
+        gateway.wait_until(lambda: gateway.remaining == 5, seconds=60)
+        looks = len(gateway.looked)
+        gateway.wait_until(lambda: len(gateway.looked) >= looks + 3, seconds=60)
+    assert (gateway.broken, gateway.remaining) == ([], 5)
+    assert "too few sessions are left until " in (tmp_path / "bot0.log").read_text()
+
+
+def test_all_shards_come_back_after_the_reset(start: Any) -> None:
+    numbers = {"remaining": 12, "total": 40, "resets_in": 15}
+    gateway = Gateway(shards=4, max_concurrency=4, interval=INTERVAL, **numbers)
+    gateway.loses = Counter(dict.fromkeys(range(4), 4))
+    with gateway.running():
+        start(gateway, sharded(gateway, reserve=5))
+        gateway.wait_until_ready(seconds=120)
+    assert (gateway.broken, gateway.least) == ([], 5)
+
+
+class TestSeveralProcesses:
+    def start(self, start: Any, gateway: Gateway, server: Any) -> None:
+        here = ("redis.asyncio.Redis()", f"redis.asyncio.Redis(port={server.port})")
+        for shard_ids, changes in (([0, 1, 2, 3], [STALL]), ([4, 5, 6, 7], [])):
+            arguments = f"shard_count=8, shard_ids={shard_ids}, "
+            bot = block("python", "class RedisTurns(")
+            bot += bot_lines("commands.AutoShardedBot", arguments)
+            start(gateway, bot_source(gateway, bot, here, *changes, shards="8"))
+
+    def test_they_take_turns(self, start: Any, redis_server: Any) -> None:
+        gateway = Gateway(shards=8, max_concurrency=2, interval=INTERVAL, loses=Counter([1, 4]))
+        with gateway.running():
+            self.start(start, gateway, redis_server)
+            gateway.wait_until_ready(seconds=60)
+        assert gateway.broken == []
+        assert sorted(gateway.identifies) == [0, 1, 1, 2, 3, 4, 4, 5, 6, 7]
+
+    def test_they_go_on_if_redis_goes_away_and_comes_back(
+        self, start: Any, redis_server: Any
+    ) -> None:
+        gateway = Gateway(shards=8, max_concurrency=2, interval=INTERVAL)
+        gateway.loses = Counter(dict.fromkeys(range(8), 2))
+        with gateway.running():
+            self.start(start, gateway, redis_server)
+            gateway.wait_until(lambda: len(gateway.identifies) > 10, seconds=60)
+            redis_server.stop()
+            time.sleep(3)
+            redis_server.start()
+            gateway.wait_until_ready(seconds=120)
+        assert gateway.broken == []
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_recipe_satisfies_type_checkers(tmp_path: pathlib.Path, base: str, checker: str) -> None:
+    turns = block("python", "class RedisTurns(") + bot_lines(base)
+    gateway = Gateway(shards=1, max_concurrency=1)
+    (tmp_path / "bot.py").write_text(bot_source(gateway, turns))
+    settings = {
+        "typeCheckingMode": "strict",
+        "include": ["bot.py"],
+        "extraPaths": [str(FILE.parent)],
+    }
+    settings["reportUnusedImport"] = False  # a Client does not need discord.ext.commands
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    options = {
+        "mypy": ["--strict", "--config-file=", "bot.py"],
+        "pyright": ["--pythonpath", sys.executable],
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", checker, *options[checker]],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(FILE.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
