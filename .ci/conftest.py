@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -30,6 +27,10 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        import redis
+        from redis.backoff import ConstantBackoff
+        from redis.retry import Retry
+
         self.process = subprocess.Popen(
             self.command, env=self.environment, stdout=subprocess.DEVNULL
         )
