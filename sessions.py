@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     # Type variables, as Python 3.10 has no Self.
     _LimitT = TypeVar("_LimitT", bound="SessionStartLimit")
     _InfoT = TypeVar("_InfoT", bound="GatewayBotInfo")
-else:
+else:  # stand-ins, so that annotations can be evaluated
     Any = _LimitT = _InfoT = object
 
 __all__ = ["IDENTIFY_INTERVAL", "GatewayBotInfo", "PayloadError", "SessionStartLimit"]
