@@ -3,16 +3,16 @@
 """Discord's session start limit as two immutable objects.
 
 Discord answers `GET /gateway/bot` with where to connect, how many shards to run and how many
-session starts (IDENTIFYs) are left. Discord ends all sessions of a bot that reaches that number,
-and resets its token. So read the answer and look before you connect:
+session starts (IDENTIFYs) are left. A bot that uses them up loses all its sessions and its token.
+So read the answer and look before you connect:
 
     info = GatewayBotInfo.from_payload(answer)  # the answer's JSON, decoded
-    if info.session_start_limit.can_start(info.shard_count):
+    if info.session_start_limit.can_start(info.shard_count + 100):  # 100 in reserve
         for bucket in info.buckets():
             ...  # IDENTIFY every shard of the bucket, then wait for IDENTIFY_INTERVAL
 
 Run as a script, it reads an answer and tells whether enough sessions are left; it does not fetch
-one. `python3 sessions.py --help` says how. The rules are Discord's:
+one. `python3 sessions.py --help` says how. It needs Python 3.10 or newer. The rules are Discord's:
 https://docs.discord.com/developers/events/gateway#identifying
 """
 
@@ -49,7 +49,7 @@ _ZERO = datetime.timedelta(0)
 
 
 class PayloadError(ValueError):
-    """A payload is not what Discord answers.
+    """The payload is no valid answer.
 
     The message starts with the path of what is wrong in the answer.
     """
@@ -64,20 +64,20 @@ class SessionStartLimit:
     """How many sessions a bot may still start, and when that number is reset.
 
     The constructor raises TypeError for a value of a wrong type (a bool is not a count) and
-    ValueError for one out of range. Counts go up to 2**31 - 1. Limits of the same numbers are
-    equal, whenever they were read.
+    ValueError for one out of range. Counts go up to 2**31 - 1, as in Discord's API. Limits of the
+    same numbers are equal, whenever they were read.
 
     https://docs.discord.com/developers/events/gateway#session-start-limit-object
     """
 
     total: int
-    """How many sessions may be started per window, from 0; 1000 for most bots."""
+    """How many sessions may be started per window, 0 or more; 1000 for most bots."""
 
     remaining: int
-    """How many of them are left in the window, from 0. It is not checked against `total`."""
+    """How many of them are left in the window, 0 or more. It is not checked against `total`."""
 
     reset_after: datetime.timedelta
-    """The time from `created_at` to the reset, from 0.
+    """The time from `created_at` to the reset, zero or more.
 
     Zero is normal: a bot that has started nothing yet has no window running.
     """
@@ -85,7 +85,7 @@ class SessionStartLimit:
     max_concurrency: int
     """How many shards, each with a different `rate_limit_key`, may IDENTIFY per 5 seconds.
 
-    From 1; 1 for most bots.
+    1 or more; 1 for most bots.
     """
 
     created_at: datetime.datetime = field(default_factory=_utc_now, compare=False)
@@ -94,11 +94,11 @@ class SessionStartLimit:
     Copies keep it. It takes no part in equality and hash.
     """
 
-    def __post_init__(self: Any) -> None:  # Any: type checkers take the fields for checked
+    def __post_init__(self: Any) -> None:  # Any: pyright takes declared types for checked
         _check_count("total", self.total)
         _check_count("remaining", self.remaining)
         expected = "a timedelta of zero or more"
-        if type(self.reset_after) is not datetime.timedelta:  # others may divide in other ways
+        if type(self.reset_after) is not datetime.timedelta:  # pendulum's has other arithmetic
             raise TypeError(_message("reset_after", expected, self.reset_after))
         if self.reset_after < _ZERO:
             raise ValueError(_message("reset_after", expected, self.reset_after))
@@ -125,11 +125,12 @@ class SessionStartLimit:
         absent or zero `max_concurrency` is read as 1. Raises PayloadError for whatever is wrong
         with the payload, TypeError or ValueError for a wrong *created_at*.
         """
+        # Only what is wrong with the payload becomes a PayloadError: so it is all checked here.
         try:
             total = _check_count("total", payload["total"])
             remaining = _check_count("remaining", payload["remaining"])
             reset_after = _check_count("reset_after", payload["reset_after"])
-            max_concurrency = _check_count("max_concurrency", payload.get("max_concurrency", 1))
+            max_concurrency = _check_count("max_concurrency", payload.get("max_concurrency", 0))
         except (KeyError, TypeError, ValueError) as error:
             raise _payload_error(error, payload, "session_start_limit") from None
         return cls(
@@ -150,10 +151,10 @@ class SessionStartLimit:
         }
 
     def copy(self: _LimitT, **changes: Any) -> _LimitT:
-        """Return a copy with *changes* to its fields, checked like a new object.
+        """Return a copy with *changes* to its fields, as `dataclasses.replace` does.
 
-        All other fields keep their values, `created_at` too. Raises TypeError for an unknown
-        field, and what the constructor raises.
+        It is checked like a new object. All other fields keep their values, `created_at` too.
+        Raises TypeError for an unknown field, and what the constructor raises.
         """
         return replace(self, **changes)
 
@@ -173,7 +174,8 @@ class SessionStartLimit:
     def can_start(self, sessions: int) -> bool:
         """Return whether that many sessions were left at `created_at`.
 
-        Raises TypeError or ValueError for what is not a count.
+        Ask for more than you start: nobody knows whether the last session is safe. Raises
+        TypeError or ValueError for what is not a count.
         """
         return _check_count("sessions", sessions) <= self.remaining
 
@@ -209,7 +211,7 @@ class GatewayBotInfo:
     session_start_limit: SessionStartLimit
     """How many sessions the bot may still start."""
 
-    def __post_init__(self: Any) -> None:  # Any: type checkers take the fields for checked
+    def __post_init__(self: Any) -> None:  # Any: pyright takes declared types for checked
         _check_url(self.url)
         _check_count("shard_count", self.shard_count, 1)
         limit = self.session_start_limit
@@ -226,8 +228,8 @@ class GatewayBotInfo:
         """Make one from the answer, decoded.
 
         *created_at* is when it was read, now if not given. Unknown keys are ignored. Raises
-        PayloadError for whatever is wrong with the payload (where it is an error of Discord's,
-        with its message), TypeError or ValueError for a wrong *created_at*.
+        PayloadError for whatever is wrong with the payload, with the message of Discord's if it
+        is an error, and TypeError or ValueError for a wrong *created_at*.
         """
         try:
             limit_payload = payload["session_start_limit"]
@@ -250,10 +252,10 @@ class GatewayBotInfo:
         }
 
     def copy(self: _InfoT, **changes: Any) -> _InfoT:
-        """Return a copy with *changes* to its fields, checked like a new object.
+        """Return a copy with *changes* to its fields, as `dataclasses.replace` does.
 
-        All other fields keep their values. Raises TypeError for an unknown field, and what the
-        constructor raises.
+        It is checked like a new object. All other fields keep their values. Raises TypeError for
+        an unknown field, and what the constructor raises.
         """
         return replace(self, **changes)
 
@@ -331,7 +333,7 @@ def _payload_error(error: Exception, payload: Any, path: str = "") -> PayloadErr
 def _report(info: GatewayBotInfo) -> str:
     """Return what an operator wants to know before a start."""
     limit = info.session_start_limit
-    last_turn = (info.shard_count - 1) // limit.max_concurrency
+    last_turn = (info.shard_count - 1) // limit.max_concurrency  # buckets() would list all shards
     return f"""\
 URL             {info.url}
 Shards          {info.shard_count}
