@@ -54,6 +54,7 @@ class Gateway:
     """The seconds between two IDENTIFYs of one key: 5 at Discord."""
     looks: float = math.inf
     """How many looks at GET /gateway/bot are answered per interval; the others get a 429."""
+    token: str = "secret"
     hangs: bool = False
     """Whether requests are never answered."""
     redirects_to: str = ""
@@ -124,7 +125,7 @@ class Gateway:
             return answered({"url": self.url})
         if not request.headers["User-Agent"].startswith("DiscordBot ("):
             return web.Response(status=403, text="error code: 1010")
-        if request.headers.get("Authorization") != "Bot secret":
+        if request.headers.get("Authorization") != f"Bot {self.token}":
             return answered({"message": "401: Unauthorized", "code": 0}, status=401)
         if path == "gateway/bot":
             self.reset_if_it_is_time()

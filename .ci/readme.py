@@ -30,11 +30,12 @@ def replaced(source: str, *pairs: tuple[str, str]) -> str:
 
 
 def start_lines(gateway: Gateway, *, reserve: int = 100, shards: str = "1") -> str:
-    """Return the five lines, and what is above them, for a bot with so many *shards*."""
+    """Return the lines that look before the start, for a bot with so many *shards*."""
     return replaced(
         block("python", "def fetch("),
         ("https://discord.com/api/v10", gateway.api),
         ("RESERVE = 100", f"RESERVE = {reserve}"),
+        ("time.sleep(6)", f"time.sleep({INTERVAL + 0.5})"),
         ("can_start(1 + RESERVE)", f"can_start({shards} + RESERVE)"),
     )
 
@@ -43,7 +44,7 @@ def bot_source(gateway: Gateway, bot: str, *changes: tuple[str, str], **options:
     """Return the program that the README puts together, with *bot* at its end."""
     lines = replaced(start_lines(gateway, **options), ("bot.run(token)\n", ""))
     source = lines + block("python", "class Turns:") + bot
-    return replaced(source, ("time.sleep(6)", f"time.sleep({INTERVAL + 0.5})"), *changes)
+    return replaced(source, *changes)
 
 
 def make_turns(gateway: Gateway, monkeypatch: Any, reserve: int = 100, bot: str = "") -> Any:

@@ -54,11 +54,11 @@ class RedisTurns(Turns):""",
 
 
 def bot_lines(base: str, arguments: str = "") -> str:
-    """Return the recipe for a bot of another base, and with more arguments."""
+    """Return the recipe for a bot of another base, and what makes the bot."""
     source = re.sub(r"\bdiscord\b", LIBRARY, block("python", "class Bot("))
     prefix = "" if base.endswith("Client") else '"!", '
-    return replaced(
-        source, ("(commands.Bot)", f"({base})"), ('Bot("!", ', f"Bot({prefix}{arguments}")
+    return replaced(f"import {LIBRARY}\n{source}", ("(commands.Bot)", f"({base})")) + (
+        f"\n\nbot = Bot({prefix}{arguments}intents={LIBRARY}.Intents.default())\nbot.run(token)\n"
     )
 
 
@@ -75,6 +75,7 @@ def start(tmp_path: pathlib.Path) -> Iterator[Any]:
             process = subprocess.Popen(
                 [sys.executable, "-c", DRIVER, *arguments],
                 env={**os.environ, "DISCORD_TOKEN": "secret", "PYTHONPATH": str(FILE.parent)},
+                stdout=log,
                 stderr=log,
             )
             processes.enter_context(process)
@@ -142,8 +143,7 @@ def test_reserve_is_left_however_many_sessions_are_lost(
 ) -> None:
     gateway = Gateway(shards=shards, max_concurrency=4, interval=INTERVAL, remaining=20)
     gateway.loses = Counter(dict.fromkeys(range(8), 10**6))
-    bot = "import logging\nlogging.basicConfig()\n"  # without it, the forks log nothing
-    bot += bot_lines("commands.AutoShardedBot" if shards > 1 else "commands.Bot")
+    bot = bot_lines("commands.AutoShardedBot" if shards > 1 else "commands.Bot")
     with gateway.running():
         start(gateway, bot_source(gateway, bot, reserve=5, shards=str(shards)))
         gateway.wait_until(lambda: gateway.remaining == 5, seconds=60)
@@ -151,6 +151,16 @@ def test_reserve_is_left_however_many_sessions_are_lost(
         gateway.wait_until(lambda: len(gateway.looked) >= looks + 3, seconds=60)
     assert (gateway.broken, gateway.remaining) == ([], 5)
     assert "too few sessions are left until " in (tmp_path / "bot0.log").read_text()
+
+
+def test_bot_ends_if_its_token_is_reset(start: Any, tmp_path: pathlib.Path) -> None:
+    gateway = Gateway(shards=1, max_concurrency=1, interval=INTERVAL, loses=Counter({0: 10**6}))
+    with gateway.running():
+        process = start(gateway, bot_source(gateway, bot_lines("commands.Bot")))
+        gateway.wait_until(lambda: len(gateway.identifies) > 1)
+        gateway.token = "another"
+        assert process.wait(timeout=60) == 1
+    assert "the token is not valid" in (tmp_path / "bot0.log").read_text()
 
 
 def test_all_shards_come_back_after_the_reset(start: Any) -> None:

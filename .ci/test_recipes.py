@@ -288,15 +288,20 @@ class TestOwnClient:
         self.run(gateway, monkeypatch, reserve=5)
         assert (gateway.broken, gateway.least) == ([], 5)
 
-    def test_errors_of_a_look_get_through(self, monkeypatch: Any) -> None:
+    def test_wrong_token_is_told_from_what_another_try_helps(self, monkeypatch: Any) -> None:
+        async def page(request: web.Request) -> web.Response:
+            return web.Response(text="<html>502</html>")
+
         gateway = Gateway(shards=1, max_concurrency=1, interval=INTERVAL)
-        with gateway.running():
+        with gateway.running(web.get("/page", page)):
             turns = make_turns(gateway, monkeypatch)
-            turns.token = "wrong"
             time.sleep(INTERVAL)
-            with pytest.raises(urllib.error.HTTPError, match="401") as caught:
-                asyncio.run(turns.take(0))
-            caught.value.close()
+            gateway.redirects_to = f"http://127.0.0.1:{gateway.port}/page"
+            with pytest.raises(ConnectionError):
+                asyncio.run(turns.take_session())
+            gateway.redirects_to, gateway.token = "", "another"
+            with pytest.raises(RuntimeError, match="the token is not valid"):
+                asyncio.run(turns.take_session())
 
 
 def run_process(url: str, api: str, redis_port: int, shard_ids: list[int]) -> None:
