@@ -183,6 +183,7 @@ class TestRefusingAnAnswer:
             ([], "payload: expected a mapping, got []"),
             ("{}", "payload: expected a mapping, got '{}'"),
             (payload(url=None), f"url: {URL} None"),
+            (payload(url=["wss://h"]), f"url: {URL} ['wss://h']"),
             (payload(url="https://h"), f"url: {URL} 'https://h'"),
             (payload(shards=0, message="no error"), f"shards: {POSITIVE} 0"),
             (payload(shards="9"), f"shards: {POSITIVE} '9'"),
@@ -362,12 +363,7 @@ class TestConstructing:
             (make_limit, {"reset_after": Duration(1)}, TypeError, f"reset_after: {SPAN} Duration"),
             (make_limit, {"created_at": None}, TypeError, f"created_at: {MOMENT} None"),
             (make_limit, {"created_at": "2026-11-22"}, TypeError, f"created_at: {MOMENT} '2026"),
-            (
-                make_limit,
-                {"created_at": READ_AT.date()},
-                TypeError,
-                f"created_at: {MOMENT} datetime",
-            ),
+            (make_limit, {"created_at": READ_AT.date()}, TypeError, f"created_at: {MOMENT} "),
             (make_limit, {"created_at": NAIVE}, ValueError, f"created_at: {MOMENT} {NAIVE!r}"),
             (make_info, {"shard_count": 0}, ValueError, f"shard_count: {POSITIVE} 0"),
             (make_info, {"shard_count": True}, TypeError, f"shard_count: {POSITIVE} True"),
@@ -585,6 +581,11 @@ class TestSubclassing:
         cls = dataclasses.make_dataclass("Sub", fields, bases=(entity,), frozen=True, kw_only=True)
         with pytest.raises(KeyError, match="oops"):
             read(cls)
+
+    def test_subclass_that_cannot_be_hashed_answers_as_well(self):
+        limit = read(TaggedLimit)
+        assert limit.can_start(limit.used) is True
+        assert limit.rate_limit_key(5) == 0
 
     @copiers
     def test_copy_keeps_fields_that_the_constructor_does_not_take(self, copied):
