@@ -49,10 +49,7 @@ _ZERO = datetime.timedelta(0)
 
 
 class PayloadError(ValueError):
-    """The payload is no valid answer.
-
-    The message starts with the path of what is wrong in the answer.
-    """
+    """The payload is no valid answer. The message starts with the path of what is wrong in it."""
 
 
 def _utc_now() -> datetime.datetime:
@@ -160,10 +157,7 @@ class SessionStartLimit:
 
     @property
     def used(self) -> int:
-        """How many sessions were started in the window: `total - remaining`.
-
-        Negative if more than `total` are left.
-        """
+        """How many sessions were started: `total - remaining`; negative if more are left."""
         return self.total - self.remaining
 
     @property
@@ -241,10 +235,7 @@ class GatewayBotInfo:
         return cls(url=url, shard_count=shard_count, session_start_limit=limit)
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the answer as Discord writes it.
-
-        `created_at` has no place in it: store that beside it.
-        """
+        """Return the answer as Discord writes it. `created_at` is to be stored beside it."""
         return {
             "url": self.url,
             "shards": self.shard_count,
@@ -252,11 +243,7 @@ class GatewayBotInfo:
         }
 
     def copy(self: _InfoT, **changes: Any) -> _InfoT:
-        """Return a copy with *changes* to its fields, as `dataclasses.replace` does.
-
-        It is checked like a new object. All other fields keep their values. Raises TypeError for
-        an unknown field, and what the constructor raises.
-        """
+        """Return a copy with *changes* to its fields, as `SessionStartLimit.copy` does."""
         return replace(self, **changes)
 
     def buckets(self, shard_ids: Iterable[int] | None = None) -> list[tuple[int, ...]]:
@@ -381,10 +368,17 @@ def _main() -> int:
         "file", metavar="FILE", nargs="?", default="-", help="JSON; standard input if - or absent"
     )
     parser.add_argument(
-        "--sessions", metavar="N", type=count, help="how many the start takes, if not one per shard"
+        "--sessions",
+        metavar="N",
+        type=count,
+        help="how many the start takes; one per shard if absent",
     )
     parser.add_argument(
-        "--reserve", metavar="N", type=count, default=0, help="how many have to be left after it"
+        "--reserve",
+        metavar="N",
+        type=count,
+        default=0,
+        help="how many have to be left after it; 0 if absent",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     arguments = parser.parse_args()
