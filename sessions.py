@@ -368,17 +368,14 @@ def _main() -> int:
         "file", metavar="FILE", nargs="?", default="-", help="JSON; standard input if - or absent"
     )
     parser.add_argument(
-        "--sessions",
-        metavar="N",
-        type=count,
-        help="how many the start takes; one per shard if absent",
+        "--sessions", metavar="N", type=count, help="how many the start takes, if not one per shard"
     )
     parser.add_argument(
         "--reserve",
         metavar="N",
         type=count,
         default=0,
-        help="how many have to be left after it; 0 if absent",
+        help="how many have to be left after, if any",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     arguments = parser.parse_args()
