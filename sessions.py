@@ -194,10 +194,7 @@ class GatewayBotInfo:
     """
 
     url: str
-    """Where to connect: a `wss://` URL (`ws://` on some other servers).
-
-    It has a host, and neither spaces nor unprintable characters.
-    """
+    """Where to connect: a printable `wss://` or `ws://` URL with a host and without spaces."""
 
     shard_count: int
     """The recommended number of shards (`shards` in the answer), from 1 to 2**31 - 1."""
@@ -371,11 +368,7 @@ def _main() -> int:
         "--sessions", metavar="N", type=count, help="how many the start takes, if not one per shard"
     )
     parser.add_argument(
-        "--reserve",
-        metavar="N",
-        type=count,
-        default=0,
-        help="how many have to be left after, if any",
+        "--reserve", metavar="N", type=count, default=0, help="how many have to be left after it"
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     arguments = parser.parse_args()

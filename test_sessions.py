@@ -953,7 +953,7 @@ class TestCommandLine:
             "positional arguments: FILE JSON; standard input if - or absent "
             "options: -h, --help show this help message and exit "
             "--sessions N how many the start takes, if not one per shard "
-            "--reserve N how many have to be left after, if any "
+            "--reserve N how many have to be left after it "
             "--version show program's version number and exit "
             "The exit status is 0 if enough are left, 1 if too few are, "
             "2 if the answer or the usage is wrong."
