@@ -157,7 +157,7 @@ class SessionStartLimit:
 
     @property
     def used(self) -> int:
-        """How many sessions were started: `total - remaining`; negative if more are left."""
+        """How many of `total` were started: `total - remaining`; negative if more are left."""
         return self.total - self.remaining
 
     @property

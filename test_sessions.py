@@ -582,6 +582,12 @@ class TestSubclassing:
         with pytest.raises(KeyError, match="oops"):
             read(cls)
 
+    def test_subclass_of_an_info_reads_a_plain_limit_whatever_it_declares(self):
+        fields = [("session_start_limit", TaggedLimit)]
+        bases = (GatewayBotInfo,)
+        cls = dataclasses.make_dataclass("Sub", fields, bases=bases, frozen=True, kw_only=True)
+        assert type(read(cls).session_start_limit) is SessionStartLimit
+
     def test_subclass_that_cannot_be_hashed_answers_as_well(self):
         limit = read(TaggedLimit)
         assert limit.can_start(limit.used) is True
