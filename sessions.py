@@ -1,5 +1,5 @@
 # SPDX-FileCopyrightText: 2026 the sessions authors
-# SPDX-License-Identifier: MIT
+# SPDX-License-Identifier: MIT-0
 """Discord's session start limit as two immutable objects.
 
 Discord answers `GET /gateway/bot` with where to connect, how many shards to run and how many
@@ -11,6 +11,8 @@ So read the answer and look before you connect:
         for bucket in info.buckets():
             ...  # IDENTIFY every shard of the bucket, then wait for IDENTIFY_INTERVAL
 
+Buckets order a first start. For sessions that are lost later, the README has a class.
+
 Run as a script, it reads an answer and tells whether enough sessions are left; it does not fetch
 one. `python3 sessions.py --help` says how. It needs Python 3.10 or newer. The rules are Discord's:
 https://docs.discord.com/developers/events/gateway#identifying
@@ -19,22 +21,13 @@ https://docs.discord.com/developers/events/gateway#identifying
 import datetime
 import re
 import reprlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-
-TYPE_CHECKING = False  # typing would slow the import down, and only type checkers need it
-if TYPE_CHECKING:
-    from typing import Any, TypeVar
-
-    # Type variables, as Python 3.10 has no Self.
-    _LimitT = TypeVar("_LimitT", bound="SessionStartLimit")
-    _InfoT = TypeVar("_InfoT", bound="GatewayBotInfo")
-else:  # stand-ins, so that annotations can be evaluated
-    Any = _LimitT = _InfoT = object
+from typing import Any, TypeVar
 
 __all__ = ["IDENTIFY_INTERVAL", "GatewayBotInfo", "PayloadError", "SessionStartLimit"]
-__version__ = "1.2.0"
+__version__ = "1.3.0"
 
 IDENTIFY_INTERVAL = datetime.timedelta(seconds=5)
 """How long to wait between two IDENTIFYs of shards with the same `rate_limit_key`.
@@ -43,26 +36,38 @@ https://docs.discord.com/developers/events/gateway#sharding-max-concurrency
 """
 
 _MILLISECOND = datetime.timedelta(milliseconds=1)
-_URL = re.compile(r"wss?://[^/?#: ][^ ]*")
-_UTC = datetime.timezone.utc
+_SECOND = datetime.timedelta(seconds=1)
 _ZERO = datetime.timedelta(0)
+_UTC = datetime.timezone.utc
+_URL = re.compile(r"wss?://[^/?#: ][^ ]*")
+
+# Python 3.10 has no typing.Self.
+_LimitT = TypeVar("_LimitT", bound="SessionStartLimit")
+_InfoT = TypeVar("_InfoT", bound="GatewayBotInfo")
 
 
 class PayloadError(ValueError):
     """The payload is no valid answer. The message starts with the path of what is wrong in it."""
+
+    retry_after: datetime.timedelta | None = None
+    """How long Discord wants you to wait before you ask again; None if the payload does not say.
+
+    https://docs.discord.com/developers/topics/rate-limits#exceeding-a-rate-limit
+    """
 
 
 def _utc_now() -> datetime.datetime:
     return datetime.datetime.now(_UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionStartLimit:
     """How many sessions a bot may still start, and when that number is reset.
 
     The constructor raises TypeError for a value of a wrong type (a bool is not a count) and
-    ValueError for one out of range. Counts go up to 2**31 - 1, as in Discord's API. Limits of the
-    same numbers are equal, whenever they were read.
+    ValueError for one out of range. Counts go up to 2**31 - 1, as in Discord's API. Setting or
+    deleting any attribute, a misspelled one too, raises `dataclasses.FrozenInstanceError`. Limits
+    of the same numbers are equal, whenever they were read.
 
     https://docs.discord.com/developers/events/gateway#session-start-limit-object
     """
@@ -91,23 +96,12 @@ class SessionStartLimit:
     Copies keep it. It takes no part in equality and hash.
     """
 
-    def __post_init__(self: Any) -> None:  # Any: pyright takes declared types for checked
+    def __post_init__(self) -> None:
         _check_count("total", self.total)
         _check_count("remaining", self.remaining)
-        expected = "a timedelta of zero or more"
-        if type(self.reset_after) is not datetime.timedelta:  # pendulum's has other arithmetic
-            raise TypeError(_message("reset_after", expected, self.reset_after))
-        if self.reset_after < _ZERO:
-            raise ValueError(_message("reset_after", expected, self.reset_after))
+        _check_duration("reset_after", self.reset_after)
         _check_count("max_concurrency", self.max_concurrency, 1)
-        expected = "an aware datetime"
-        if not isinstance(self.created_at, datetime.datetime):
-            raise TypeError(_message("created_at", expected, self.created_at))
-        if self.created_at.tzinfo is not _UTC:
-            if self.created_at.utcoffset() is None:
-                raise ValueError(_message("created_at", expected, self.created_at))
-            # In a local zone, adding reset_after would not notice clocks that change in between.
-            object.__setattr__(self, "created_at", self.created_at.astimezone(_UTC))
+        object.__setattr__(self, "created_at", _check_moment("created_at", self.created_at))
 
     @classmethod
     def from_payload(
@@ -139,7 +133,10 @@ class SessionStartLimit:
         )
 
     def to_payload(self) -> dict[str, int]:
-        """Return the numbers as Discord writes them: `reset_after` in milliseconds, rounded up."""
+        """Return the numbers as Discord writes them: `reset_after` in milliseconds, rounded up.
+
+        `from_payload` refuses a `reset_after` of over 2**31 - 1 milliseconds, which is 24 days.
+        """
         return {
             "total": self.total,
             "remaining": self.remaining,
@@ -157,7 +154,7 @@ class SessionStartLimit:
 
     @property
     def used(self) -> int:
-        """How many of `total` were started: `total - remaining`; negative if more are left."""
+        """How many were started: `total - remaining`, negative if more than `total` remain."""
         return self.total - self.remaining
 
     @property
@@ -184,11 +181,12 @@ class SessionStartLimit:
         return _check_count("shard_id", shard_id) % self.max_concurrency
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GatewayBotInfo:
     """What Discord answers to `GET /gateway/bot`.
 
     The constructor raises TypeError for a value of a wrong type and ValueError for a wrong value.
+    Setting or deleting any attribute raises `dataclasses.FrozenInstanceError`.
 
     https://docs.discord.com/developers/events/gateway#get-gateway-bot
     """
@@ -202,12 +200,10 @@ class GatewayBotInfo:
     session_start_limit: SessionStartLimit
     """How many sessions the bot may still start."""
 
-    def __post_init__(self: Any) -> None:  # Any: pyright takes declared types for checked
-        _check_url(self.url)
+    def __post_init__(self) -> None:
+        _check_url("url", self.url)
         _check_count("shard_count", self.shard_count, 1)
-        limit = self.session_start_limit
-        if not isinstance(limit, SessionStartLimit):
-            raise TypeError(_message("session_start_limit", "a SessionStartLimit", limit))
+        _check_limit("session_start_limit", self.session_start_limit)
 
     @classmethod
     def from_payload(
@@ -220,12 +216,12 @@ class GatewayBotInfo:
 
         *created_at* is when it was read, now if not given. Unknown keys are ignored. Raises
         PayloadError for whatever is wrong with the payload, with the message of Discord's if it
-        is an error, and TypeError or ValueError for a wrong *created_at*.
+        is a refusal, and TypeError or ValueError for a wrong *created_at*.
         """
         try:
             limit_payload = payload["session_start_limit"]
             shard_count = _check_count("shards", payload["shards"], 1)
-            url = _check_url(payload["url"])
+            url = _check_url("url", payload["url"])
         except (KeyError, TypeError, ValueError) as error:
             raise _payload_error(error, payload) from None
         limit = SessionStartLimit.from_payload(limit_payload, created_at=created_at)
@@ -260,58 +256,93 @@ class GatewayBotInfo:
         """
         ids = range(self.shard_count) if shard_ids is None else shard_ids
         checked = {_check_count("shard_id", each, 0, self.shard_count - 1) for each in ids}
-        buckets: list[list[int]] = []
         turns: Counter[int] = Counter()  # by key: how many of its shards have a bucket
+        buckets: defaultdict[int, list[int]] = defaultdict(list)  # by turn
         for shard_id in sorted(checked):
             key = self.session_start_limit.rate_limit_key(shard_id)
-            if turns[key] == len(buckets):
-                buckets.append([])
             buckets[turns[key]].append(shard_id)
             turns[key] += 1
-        return [tuple(bucket) for bucket in buckets]
+        # In order, as no key takes a turn before the turn before it.
+        return [tuple(bucket) for bucket in buckets.values()]
 
 
-def _shown(value: object) -> str:
-    """Return the repr of *value* in at most 80 characters."""
+def _shown(value: object, length: int = 80) -> str:
+    """Return the repr of *value*, which is printable, in at most *length* characters."""
     shortener = reprlib.Repr()
-    shortener.maxstring = shortener.maxother = 80
-    return shortener.repr(value)[:80]  # Repr bounds each level of a value, but not the whole
+    shortener.maxstring = shortener.maxother = length
+    return shortener.repr(value)[:length]  # Repr bounds each level of a value, but not the whole
+
+
+def _seconds(duration: datetime.timedelta) -> str:
+    """Return *duration* as people write it: in whole seconds, rounded up."""
+    return str(-(-duration // _SECOND) * _SECOND)
 
 
 def _message(name: str, expected: str, value: object) -> str:
     return f"{name}: expected {expected}, got {_shown(value)}"
 
 
+# Each of these returns *value* if it is what the field *name* may hold.
+
+
 def _check_count(name: str, value: object, minimum: int = 0, maximum: int = 2**31 - 1) -> int:
-    """Return *value*, which has to be an int, and not a bool, from *minimum* to *maximum*."""
-    if type(value) is int and minimum <= value <= maximum:
+    if type(value) is int and minimum <= value <= maximum:  # isinstance would let a bool pass
         return value
     error = ValueError if type(value) is int else TypeError
     raise error(_message(name, f"an integer from {minimum} to {maximum}", value))
 
 
-def _check_url(value: object) -> str:
-    """Return *value*, which has to be the URL of a WebSocket."""
+def _check_duration(name: str, value: object) -> datetime.timedelta:
+    if type(value) is datetime.timedelta and value >= _ZERO:  # pendulum's divides otherwise
+        return value
+    error = ValueError if type(value) is datetime.timedelta else TypeError
+    raise error(_message(name, "a timedelta of zero or more", value))
+
+
+def _check_moment(name: str, value: object) -> datetime.datetime:
+    """Return *value* in UTC: a sum in a local zone would not notice clocks that change."""
+    if isinstance(value, datetime.datetime) and value.utcoffset() is not None:
+        return value.astimezone(_UTC)
+    error = ValueError if isinstance(value, datetime.datetime) else TypeError
+    raise error(_message(name, "an aware datetime", value))
+
+
+def _check_url(name: str, value: object) -> str:
     if isinstance(value, str) and _URL.fullmatch(value) and value.isprintable():
         return value
     error = ValueError if isinstance(value, str) else TypeError
     expected = "a printable ws:// or wss:// URL with a host and without spaces"
-    raise error(_message("url", expected, value))
+    raise error(_message(name, expected, value))
+
+
+def _check_limit(name: str, value: object) -> SessionStartLimit:
+    if isinstance(value, SessionStartLimit):
+        return value
+    raise TypeError(_message(name, "a SessionStartLimit", value))
 
 
 def _payload_error(error: Exception, payload: Any, path: str = "") -> PayloadError:
     """Return what is wrong with *payload*, which stands at *path*, where *error* was raised."""
     prefix = f"{path}." if path else ""
-    if isinstance(error, KeyError):
-        problem = f"{prefix}{error.args[0]}: missing"
-        if isinstance(payload.get("message"), str):
-            problem += f"; the answer says {_shown(payload['message'])}"
-        elif "url" in payload and payload.keys().isdisjoint({"shards", "session_start_limit"}):
-            problem += "; this is the answer to GET /gateway, not to GET /gateway/bot"
-        return PayloadError(problem)
     if not isinstance(payload, Mapping):
         return PayloadError(_message(path or "payload", "a mapping", payload))
-    return PayloadError(f"{prefix}{error}")
+    if not isinstance(error, KeyError):
+        return PayloadError(f"{prefix}{error}")
+    problem = f"{prefix}{error.args[0]}: missing"
+    if isinstance(payload.get("message"), str):
+        problem += f"; the answer says {_shown(payload['message'], 300)}"
+    elif path in payload:  # what holds it was given
+        problem += "; this is the whole answer, which GatewayBotInfo.from_payload reads"
+    elif "url" in payload and payload.keys().isdisjoint({"shards", "session_start_limit"}):
+        problem += "; this is the answer to GET /gateway, not to GET /gateway/bot"
+    seconds: Any = payload.get("retry_after")
+    retry_after = None
+    if type(seconds) in (int, float) and 0 <= seconds <= datetime.timedelta.max // _SECOND:
+        retry_after = datetime.timedelta(seconds=seconds)
+        problem += f"; ask again in {_seconds(retry_after)}"
+    refusal = PayloadError(problem)
+    refusal.retry_after = retry_after
+    return refusal
 
 
 def _report(info: GatewayBotInfo) -> str:
@@ -327,15 +358,13 @@ Full start      {last_turn * IDENTIFY_INTERVAL}
 Sessions left   {limit.remaining}
 Sessions total  {limit.total}
 Sessions used   {limit.used}
-Reset           {limit.reset_at:%Y-%m-%d %H:%M:%S} UTC, in {limit.reset_after}
+Reset           {limit.reset_at:%Y-%m-%d %H:%M:%S} UTC, in {_seconds(limit.reset_after)}
 """
 
 
 def _shortage(limit: SessionStartLimit, sessions: int, reserve: int) -> str:
-    """Return what an operator wants to know if too few sessions are left, and "" if enough are."""
+    """Return what an operator wants to know if too few sessions are left."""
     needed = sessions + reserve
-    if needed <= limit.remaining:
-        return ""
     if needed <= limit.total:
         hope = f"The reset at {limit.reset_at:%Y-%m-%d %H:%M:%S} UTC brings {limit.total}."
     else:
@@ -373,7 +402,6 @@ def _main() -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     arguments = parser.parse_args()
 
-    answer = b""
     try:
         with open(0 if arguments.file == "-" else arguments.file, "rb") as stream:
             if stream.isatty():
@@ -381,15 +409,20 @@ def _main() -> int:
                     "waiting for the answer to GET /gateway/bot on standard input", file=sys.stderr
                 )
             answer = stream.read()
+    except OSError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    try:
         info = GatewayBotInfo.from_payload(json.loads(answer))
-    except (OSError, PayloadError) as error:
+    except PayloadError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except (RecursionError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: cannot read {_shown(answer)} as JSON: {error}\n")
+    limit = info.session_start_limit
     sessions = info.shard_count if arguments.sessions is None else arguments.sessions
-    shortage = _shortage(info.session_start_limit, sessions, arguments.reserve)
-    sys.stdout.write(_report(info) + shortage)  # print() says nothing if standard output is closed
-    return 1 if shortage else 0
+    enough = sessions + arguments.reserve <= limit.remaining
+    sentences = "" if enough else _shortage(limit, sessions, arguments.reserve)
+    sys.stdout.write(_report(info) + sentences)  # print() says nothing if standard output is closed
+    return 0 if enough else 1
 
 
 if __name__ == "__main__":

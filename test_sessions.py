@@ -1,5 +1,5 @@
 # SPDX-FileCopyrightText: 2026 the sessions authors
-# SPDX-License-Identifier: MIT
+# SPDX-License-Identifier: MIT-0
 """What sessions.py promises, in the order in which its user meets it."""
 
 import collections
@@ -29,30 +29,23 @@ from sessions import IDENTIFY_INTERVAL, GatewayBotInfo, PayloadError, SessionSta
 
 UTC = datetime.timezone.utc
 HOUR = datetime.timedelta(hours=1)
-GMT = datetime.timezone(0 * HOUR, "GMT")
 FAR = datetime.timezone(-5 * HOUR)
 READ_AT = datetime.datetime(2026, 11, 22, 18, 47, 11, 250_001, tzinfo=UTC)
 NAIVE = READ_AT.replace(tzinfo=None)
 INT32_MAX = 2**31 - 1
 FILE = pathlib.Path(sessions.__file__)
+
 LIMIT = {"total": 1000, "remaining": 999, "reset_after": 14_400_000, "max_concurrency": 1}
+ANSWER = {"url": "wss://gateway.discord.gg/", "shards": 9, "session_start_limit": LIMIT}
 
-COUNT = "expected an integer from 0 to 2147483647, got"
-POSITIVE = "expected an integer from 1 to 2147483647, got"
-URL = "expected a printable ws:// or wss:// URL with a host and without spaces, got"
-SPAN = "expected a timedelta of zero or more, got"
-MOMENT = "expected an aware datetime, got"
-A_LIMIT = "expected a SessionStartLimit, got"
-
-entities = pytest.mark.parametrize("entity", [SessionStartLimit, GatewayBotInfo])
+entities = pytest.mark.parametrize(
+    ("entity", "payload"), [(SessionStartLimit, LIMIT), (GatewayBotInfo, ANSWER)], ids=["", "info"]
+)
 
 
-def payload(**changes):
-    """Return Discord's answer with *changes*, each where its key stands: in the limit or not."""
-    limit = {key: changes.get(key, value) for key, value in LIMIT.items()}
-    around = {key: value for key, value in changes.items() if key not in LIMIT}
-    answer = {"url": "wss://gateway.discord.gg/", "shards": 9, "session_start_limit": limit}
-    return {**answer, **around}
+def with_limit(**changes):
+    """Return Discord's answer with *changes* to its limit."""
+    return {**ANSWER, "session_start_limit": {**LIMIT, **changes}}
 
 
 def without(key, mapping):
@@ -69,15 +62,15 @@ def make_info(**changes):
     return GatewayBotInfo(**{**fields, **changes})
 
 
-def read(entity, **options):
-    """Read the part of the answer that is for *entity*."""
-    return entity.from_payload(
-        payload() if issubclass(entity, GatewayBotInfo) else LIMIT, **options
-    )
-
-
 def limit_of(made):
     return getattr(made, "session_start_limit", made)
+
+
+def error_of(function, *arguments, **options):
+    """Return the type and the message of what a call raises."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        function(*arguments, **options)
+    return f"{caught.typename}: {caught.value}"
 
 
 class StoppedClock(datetime.datetime):
@@ -91,27 +84,13 @@ class StoppedClock(datetime.datetime):
         return super().astimezone(tz or FAR)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class TaggedLimit(SessionStartLimit):
-    """A subclass with something in it that can change."""
-
-    tags: list[str] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TaggedInfo(GatewayBotInfo):
-    """A subclass without slots."""
-
-    tags: list[str] = dataclasses.field(default_factory=list)
-
-
 class TestReading:
     def test_every_field_is_read(self):
         counts = dict(total=2000, remaining=5, max_concurrency=16)
         limit = make_limit(**counts, reset_after=HOUR)
         info = make_info(url="ws://host", shard_count=48, session_start_limit=limit)
-        answer = payload(url="ws://host", shards=48, **counts, reset_after=3_600_000)
-        assert GatewayBotInfo.from_payload(answer) == info
+        answer = with_limit(**counts, reset_after=3_600_000)
+        assert GatewayBotInfo.from_payload({**answer, "url": "ws://host", "shards": 48}) == info
 
     @pytest.mark.parametrize(
         ("milliseconds", "expected"),
@@ -128,131 +107,87 @@ class TestReading:
         assert SessionStartLimit.from_payload(limit).max_concurrency == 1
 
     def test_unknown_keys_are_ignored(self):
-        limit = {**LIMIT, "new": [1]}
-        answer = payload(session_start_limit=limit, new={"deep": None}, message="no error")
+        answer = {**with_limit(new=[1]), "new": {"deep": None}, "message": "no", "retry_after": 1}
         assert GatewayBotInfo.from_payload(answer) == make_info()
 
     def test_any_mapping_will_do(self):
-        answer = payload(session_start_limit=types.MappingProxyType(LIMIT))
+        answer = {**ANSWER, "session_start_limit": types.MappingProxyType(LIMIT)}
         assert GatewayBotInfo.from_payload(types.MappingProxyType(answer)) == make_info()
 
-    def test_answer_is_left_as_it_is(self):
-        answer = payload(session_start_limit=without("max_concurrency", LIMIT))
-        GatewayBotInfo.from_payload(answer)
-        assert answer == payload(session_start_limit=without("max_concurrency", LIMIT))
-
     @entities
-    def test_created_at_is_now_in_utc_if_not_given(self, entity, monkeypatch):
+    def test_created_at_is_now_in_utc_if_not_given(self, entity, payload, monkeypatch):
         monkeypatch.setattr(datetime, "datetime", StoppedClock)
-        created_at = limit_of(read(entity)).created_at
+        created_at = limit_of(entity.from_payload(payload)).created_at
         assert created_at == READ_AT
         assert created_at.tzinfo is UTC
 
     @entities
-    @pytest.mark.parametrize("years", [-20, 0, 1000])
-    def test_created_at_may_be_given(self, entity, years):
-        given = READ_AT.replace(year=READ_AT.year + years)
-        created_at = limit_of(read(entity, created_at=given.astimezone(FAR))).created_at
-        assert created_at == given
-        assert created_at.tzinfo is UTC
-
-    @pytest.mark.parametrize("cls", [TaggedLimit, TaggedInfo])
-    @pytest.mark.parametrize("options", [{}, {"created_at": READ_AT}], ids=["now", "given"])
-    def test_a_subclass_reads_itself(self, cls, options):
-        assert type(read(cls, **options)) is cls
-
-
-FIRST_MISSING = {
-    SessionStartLimit: "session_start_limit.total: missing",
-    GatewayBotInfo: "session_start_limit: missing",
-}
+    def test_created_at_may_be_given(self, entity, payload):
+        made = entity.from_payload(payload, created_at=READ_AT.astimezone(FAR))
+        assert limit_of(made).created_at == READ_AT
 
 
 def refusal(answer, entity=GatewayBotInfo):
-    """Return the message of the PayloadError that reading *answer* raises."""
+    """Return the PayloadError that reading *answer* raises."""
     with pytest.raises(PayloadError) as caught:
         entity.from_payload(answer)
-    return str(caught.value)
+    return caught.value
+
+
+NO_COUNTS = [-1, 2**31, True, False, None, 5.0, float("nan"), "5", [], {}]
 
 
 class TestRefusingAnAnswer:
-    @pytest.mark.parametrize(
-        ("answer", "message"),
-        [
-            (None, "payload: expected a mapping, got None"),
-            ([], "payload: expected a mapping, got []"),
-            ("{}", "payload: expected a mapping, got '{}'"),
-            (payload(url=None), f"url: {URL} None"),
-            (payload(url=["wss://h"]), f"url: {URL} ['wss://h']"),
-            (payload(url="https://h"), f"url: {URL} 'https://h'"),
-            (payload(shards=0, message="no error"), f"shards: {POSITIVE} 0"),
-            (payload(shards="9"), f"shards: {POSITIVE} '9'"),
-            (types.MappingProxyType(payload(shards=9.0)), f"shards: {POSITIVE} 9.0"),
-            (payload(session_start_limit=5), "session_start_limit: expected a mapping, got 5"),
-            (without("url", payload()), "url: missing"),
-            (without("shards", payload()), "shards: missing"),
-            (without("session_start_limit", payload()), "session_start_limit: missing"),
-            (without("shards", payload(message=["no"])), "shards: missing"),
-            (without("shards", payload(message="no")), "shards: missing; the answer says 'no'"),
-            (payload(total=True), f"session_start_limit.total: {COUNT} True"),
-            (payload(total="1000"), f"session_start_limit.total: {COUNT} '1000'"),
-            (payload(remaining=None), f"session_start_limit.remaining: {COUNT} None"),
-            (payload(reset_after=-1), f"session_start_limit.reset_after: {COUNT} -1"),
-            (payload(reset_after=5.0), f"session_start_limit.reset_after: {COUNT} 5.0"),
-            (payload(reset_after=2**31), f"session_start_limit.reset_after: {COUNT} 2147483648"),
-            (payload(max_concurrency=-1), f"session_start_limit.max_concurrency: {COUNT} -1"),
-            (payload(max_concurrency=None), f"session_start_limit.max_concurrency: {COUNT} None"),
-            (payload(max_concurrency=False), f"session_start_limit.max_concurrency: {COUNT} False"),
-            (payload(max_concurrency={}), f"session_start_limit.max_concurrency: {COUNT} {{}}"),
-        ]
-        + [
-            (
-                payload(session_start_limit=without(key, LIMIT)),
-                f"session_start_limit.{key}: missing",
-            )
-            for key in ("total", "remaining", "reset_after")
-        ],
-    )
-    def test_message_says_where_and_what(self, answer, message):
-        assert refusal(answer) == message
+    @pytest.mark.parametrize("value", [None, [], "{}", 5], ids=repr)
+    def test_what_is_no_mapping_is_told(self, value):
+        expected = f"expected a mapping, got {value!r}"
+        assert str(refusal(value)) == f"payload: {expected}"
+        answer = {**ANSWER, "session_start_limit": value}
+        assert str(refusal(answer)) == f"session_start_limit: {expected}"
 
-    @pytest.mark.parametrize(
-        "limit", [[], without("total", LIMIT), {**LIMIT, "total": -1}], ids=str
-    )
+    @pytest.mark.parametrize("key", ["url", "shards", "session_start_limit"])
+    def test_missing_key_is_told(self, key):
+        assert str(refusal(without(key, ANSWER))) == f"{key}: missing"
+
+    @pytest.mark.parametrize("key", ["total", "remaining", "reset_after"])
+    def test_missing_key_of_the_limit_is_told_with_its_path(self, key):
+        answer = {**ANSWER, "session_start_limit": without(key, LIMIT)}
+        assert str(refusal(answer)) == f"session_start_limit.{key}: missing"
+
+    @pytest.mark.parametrize("key", ["total", "remaining", "reset_after", "max_concurrency"])
+    @pytest.mark.parametrize("value", NO_COUNTS, ids=repr)
+    def test_what_is_no_count_is_told_with_its_path(self, key, value):
+        expected = f"expected an integer from 0 to 2147483647, got {value!r}"
+        message = f"session_start_limit.{key}: {expected}"
+        assert str(refusal(with_limit(**{key: value}))) == message
+
+    @pytest.mark.parametrize("value", [0, *NO_COUNTS], ids=repr)
+    def test_what_is_no_number_of_shards_is_told(self, value):
+        message = f"shards: expected an integer from 1 to 2147483647, got {value!r}"
+        assert str(refusal({**ANSWER, "shards": value, "message": "no"})) == message
+
+    @pytest.mark.parametrize("value", ["https://h", None, ["wss://h"]], ids=repr)
+    def test_what_is_no_url_is_told(self, value):
+        expected = "expected a printable ws:// or wss:// URL with a host and without spaces"
+        assert str(refusal({**ANSWER, "url": value})) == f"url: {expected}, got {value!r}"
+
+    @pytest.mark.parametrize("limit", [[], {}, {"message": "no"}, {**LIMIT, "total": -1}])
     def test_a_limit_on_its_own_is_refused_in_the_same_words(self, limit):
-        assert refusal(limit, SessionStartLimit) == refusal(payload(session_start_limit=limit))
+        whole = {**ANSWER, "session_start_limit": limit}
+        assert str(refusal(limit, SessionStartLimit)) == str(refusal(whole))
 
-    @entities
-    @pytest.mark.parametrize(
-        "text", ["401: Unauthorized", "See https://discord.com/developers/docs/rate-limits."]
-    )
-    def test_message_of_an_error_is_passed_on(self, entity, text):
-        message = refusal({"message": text, "code": 0}, entity)
-        assert message == f"{FIRST_MISSING[entity]}; the answer says {text!r}"
+    def test_whole_answer_given_for_a_limit_is_recognised(self):
+        assert str(refusal(ANSWER, SessionStartLimit)) == (
+            "session_start_limit.total: missing; "
+            "this is the whole answer, which GatewayBotInfo.from_payload reads"
+        )
 
-    @entities
     @pytest.mark.parametrize("more", [{}, {"new": 1}], ids=repr)
-    def test_answer_to_get_gateway_is_recognised(self, entity, more):
-        message = refusal({"url": "wss://gateway.discord.gg/", **more}, entity)
-        hint = "this is the answer to GET /gateway, not to GET /gateway/bot"
-        assert message == f"{FIRST_MISSING[entity]}; {hint}"
-
-    @pytest.mark.parametrize(
-        "value",
-        [
-            "x" * 10**6,
-            "\x1b[31m\n\u202e\ud800" * 100,
-            10**4000,
-            [{"\x1b" * 99: ["\x9b" * 99] * 9}] * 9,
-        ],
-        ids=["long", "unprintable", "large", "nested"],
-    )
-    def test_message_is_short_and_printable_whatever_json_holds(self, value):
-        error = {"message": str(value)[:400]}
-        for answer in (value, payload(url=value), payload(total=value), error):
-            message = refusal(answer)
-            assert len(message) < 300
-            assert message.isprintable()
+    def test_answer_to_get_gateway_is_recognised(self, more):
+        assert str(refusal({"url": "wss://gateway.discord.gg/", **more})) == (
+            "session_start_limit: missing; "
+            "this is the answer to GET /gateway, not to GET /gateway/bot"
+        )
 
     @pytest.mark.parametrize(
         ("value", "shown"),
@@ -260,38 +195,96 @@ class TestRefusingAnAnswer:
         ids=["text", "nested"],
     )
     def test_long_value_is_shown_in_80_characters(self, value, shown):
-        assert re.fullmatch(f"payload: expected a mapping, got {shown}", refusal(value))
+        assert re.fullmatch(f"payload: expected a mapping, got {shown}", str(refusal(value)))
 
     @pytest.mark.parametrize(
-        ("entity", "answer"),
-        [(SessionStartLimit, answer) for answer in ([], {}, {**LIMIT, "total": -1})]
-        + [(GatewayBotInfo, answer) for answer in ([], {}, payload(shards=0), payload(total=-1))],
+        "value",
+        ["x" * 10**6, "\x1b\n\u202e\ud800" * 100, 10**4000, [{"\x1b" * 99: ["\x9b" * 99] * 9}] * 9],
+        ids=["long", "unprintable", "large", "nested"],
     )
-    def test_error_is_one_traceback_without_a_chain(self, entity, answer):
-        with pytest.raises(PayloadError) as caught:
-            entity.from_payload(answer)
-        assert "".join(traceback.format_exception(caught.value)).count("Traceback") == 1
-
-    def test_error_is_a_value_error_that_can_be_pickled_as_process_pools_do(self):
-        with pytest.raises(ValueError, match="total: missing") as caught:
-            SessionStartLimit.from_payload({"message": "no"})
-        error = pickle.loads(pickle.dumps(caught.value))
-        assert type(error) is PayloadError
-        assert str(error) == "session_start_limit.total: missing; the answer says 'no'"
+    def test_message_is_bounded_and_printable_whatever_json_holds(self, value):
+        for answer in (value, {**ANSWER, "url": value}, with_limit(total=value)):
+            assert len(str(refusal(answer))) < 200
+            assert str(refusal(answer)).isprintable()
 
     @entities
-    @pytest.mark.parametrize(("created_at", "error"), [(0, TypeError), (NAIVE, ValueError)])
-    def test_wrong_created_at_is_not_blamed_on_the_answer(self, entity, created_at, error):
-        with pytest.raises(error, match=f"^created_at: {MOMENT} ") as caught:
-            read(entity, created_at=created_at)
-        assert caught.type is error
+    @pytest.mark.parametrize("broken", [[], {}, {"message": "no", "retry_after": 5}], ids=repr)
+    def test_error_is_one_traceback_without_a_chain(self, entity, payload, broken):
+        lines = traceback.format_exception(refusal(broken, entity))
+        assert "".join(lines).count("Traceback") == 1
+
+    @entities
+    @pytest.mark.parametrize(("value", "error"), [(0, "TypeError"), (NAIVE, "ValueError")])
+    def test_wrong_created_at_is_not_blamed_on_the_answer(self, entity, payload, value, error):
+        message = f"{error}: created_at: expected an aware datetime, got {value!r}"
+        assert error_of(entity.from_payload, payload, created_at=value) == message
 
 
-class Duration(datetime.timedelta):
+RATE_LIMITED = {"message": "You are being rate limited.", "retry_after": 82721, "global": False}
+
+# As a bot met it in discord-api-docs issue 5810: with the reason in the middle and a link after it.
+BLOCKED = (
+    "You are being blocked from accessing our API temporarily due to exceeding our rate limits "
+    "frequently. Please read our docs at https://discord.com/developers/docs/topics/rate-limits "
+    "to prevent this moving forward."
+)
+
+
+class TestBeingRefused:
+    @pytest.mark.parametrize("message", ["401: Unauthorized", BLOCKED], ids=["short", "long"])
+    def test_message_of_discord_is_told_whole(self, message):
+        expected = f"session_start_limit: missing; the answer says {message!r}"
+        assert str(refusal({"message": message, "code": 0})) == expected
+
+    @pytest.mark.parametrize("message", ["x" * 10**6, "\x1b\n\u202e\ud800" * 200], ids=ascii)
+    def test_message_is_told_in_300_printable_characters(self, message):
+        _, shown = str(refusal({"message": message})).split("; the answer says ")
+        assert len(shown) == 300
+        assert shown.isprintable()
+
+    @pytest.mark.parametrize("message", [["no"], None, 5], ids=repr)
+    def test_message_that_is_no_text_is_left_out(self, message):
+        assert str(refusal({"message": message})) == "session_start_limit: missing"
+
+    @pytest.mark.parametrize("seconds", [0, 64.57, 82721, 10**13])
+    @pytest.mark.parametrize("message", [{}, {"message": "no"}], ids=repr)
+    @entities
+    def test_retry_after_is_handed_on(self, entity, payload, message, seconds):
+        error = refusal({**message, "retry_after": seconds}, entity)
+        assert error.retry_after == datetime.timedelta(seconds=seconds)
+
+    nonsense = [-1, -0.5, True, False, None, "5", [5], float("nan"), float("inf"), 8.64e13, 1e300]
+
+    @pytest.mark.parametrize("seconds", nonsense, ids=repr)
+    def test_retry_after_that_makes_no_sense_is_left_out(self, seconds):
+        error = refusal({"message": "no", "retry_after": seconds})
+        assert error.retry_after is None
+        assert str(error) == "session_start_limit: missing; the answer says 'no'"
+
+    @pytest.mark.parametrize(
+        "answer", [[], {}, ANSWER["url"], {**RATE_LIMITED, **ANSWER, "url": 5}]
+    )
+    def test_retry_after_is_none_where_discord_did_not_refuse(self, answer):
+        assert refusal(answer).retry_after is None
+
+    @pytest.mark.parametrize(
+        ("seconds", "told"),
+        [(82721, "22:58:41"), (64.57, "0:01:05"), (0.001, "0:00:01"), (90_000, "1 day, 1:00:00")],
+    )
+    def test_retry_after_is_told_in_whole_seconds(self, seconds, told):
+        error = refusal({"retry_after": seconds})
+        assert str(error) == f"session_start_limit: missing; ask again in {told}"
+
+    @pytest.mark.parametrize("copied", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+    def test_error_can_be_copied_and_pickled_as_process_pools_do(self, copied):
+        error = copied(refusal(RATE_LIMITED))
+        assert (type(error), isinstance(error, ValueError)) == (PayloadError, True)
+        assert str(error) == str(refusal(RATE_LIMITED))
+        assert error.retry_after == datetime.timedelta(seconds=82721)
+
+
+class Days(datetime.timedelta):
     """Like those of other libraries, which need not divide as a timedelta does."""
-
-    def __repr__(self):
-        return "Duration"
 
 
 class Nowhere(datetime.tzinfo):
@@ -302,34 +295,22 @@ class Nowhere(datetime.tzinfo):
 
 
 class TestConstructing:
-    @pytest.mark.parametrize("make", [make_limit, make_info])
-    def test_fields_cannot_be_set(self, make):
-        entity = make()
-        for field in dataclasses.fields(entity):
-            with pytest.raises(dataclasses.FrozenInstanceError):
-                setattr(entity, field.name, getattr(entity, field.name))
-
     def test_created_at_is_now_in_utc_if_not_given(self, monkeypatch):
         monkeypatch.setattr(datetime, "datetime", StoppedClock)
         limit = SessionStartLimit(total=1, remaining=1, reset_after=HOUR, max_concurrency=1)
         assert limit.created_at == READ_AT
 
-    @pytest.mark.parametrize("make", [make_limit, make_info])
-    def test_there_is_no_dict_for_other_attributes(self, make):
-        assert not hasattr(make(), "__dict__")
-
     @pytest.mark.parametrize("made", [make_limit(), make_info()], ids=["limit", "info"])
     def test_arguments_are_keywords(self, made):
         values = [getattr(made, field.name) for field in dataclasses.fields(made)]
-        with pytest.raises(TypeError, match="positional"):
-            type(made)(*values)
+        assert "positional argument" in error_of(type(made), *values)
 
     @pytest.mark.parametrize(
         "changes",
         [
             {"total": 0, "remaining": 0, "reset_after": 0 * HOUR, "max_concurrency": 1},
             {"total": INT32_MAX, "remaining": INT32_MAX, "max_concurrency": INT32_MAX},
-            {"total": 1, "remaining": 2, "reset_after": datetime.timedelta(microseconds=1)},
+            {"total": 1, "remaining": 2},
         ],
         ids=["least", "most", "more left than total"],
     )
@@ -337,44 +318,59 @@ class TestConstructing:
         limit = make_limit(**changes)
         assert {name: getattr(limit, name) for name in changes} == changes
 
-    @pytest.mark.parametrize(
-        "value", [1000.0, "1000", True, None, float("nan"), http.HTTPStatus.OK, [5]], ids=repr
-    )
-    def test_count_of_a_wrong_type_is_refused(self, value):
-        with pytest.raises(TypeError, match=f"^{re.escape(f'total: {COUNT} {value!r}')}$"):
-            make_limit(total=value)
-
-    @pytest.mark.parametrize("value", [-1, INT32_MAX + 1])
-    def test_count_out_of_range_is_refused(self, value):
-        with pytest.raises(ValueError, match=f"^total: {COUNT} {value}$"):
-            make_limit(total=value)
-
-    @pytest.mark.parametrize(
-        ("make", "changes", "error", "message"),
+    counts = pytest.mark.parametrize(
+        ("make", "name", "least"),
         [
-            (make_limit, {"remaining": -1}, ValueError, f"remaining: {COUNT} -1"),
-            (make_limit, {"remaining": True}, TypeError, f"remaining: {COUNT} True"),
-            (make_limit, {"max_concurrency": 0}, ValueError, f"max_concurrency: {POSITIVE} 0"),
-            (make_limit, {"max_concurrency": None}, TypeError, f"max_concurrency: {POSITIVE} None"),
-            (make_limit, {"max_concurrency": 1.0}, TypeError, f"max_concurrency: {POSITIVE} 1.0"),
-            (make_limit, {"max_concurrency": 2**31}, ValueError, f"max_concurrency: {POSITIVE} "),
-            (make_limit, {"reset_after": 5.0}, TypeError, f"reset_after: {SPAN} 5.0"),
-            (make_limit, {"reset_after": -HOUR}, ValueError, f"reset_after: {SPAN} {-HOUR!r}"),
-            (make_limit, {"reset_after": Duration(1)}, TypeError, f"reset_after: {SPAN} Duration"),
-            (make_limit, {"created_at": None}, TypeError, f"created_at: {MOMENT} None"),
-            (make_limit, {"created_at": "2026-11-22"}, TypeError, f"created_at: {MOMENT} '2026"),
-            (make_limit, {"created_at": READ_AT.date()}, TypeError, f"created_at: {MOMENT} "),
-            (make_limit, {"created_at": NAIVE}, ValueError, f"created_at: {MOMENT} {NAIVE!r}"),
-            (make_info, {"shard_count": 0}, ValueError, f"shard_count: {POSITIVE} 0"),
-            (make_info, {"shard_count": True}, TypeError, f"shard_count: {POSITIVE} True"),
-            (make_info, {"shard_count": 2**31}, ValueError, f"shard_count: {POSITIVE} 2147483648"),
-            (make_info, {"url": b"wss://h"}, TypeError, f"url: {URL} b'wss://h'"),
-            (make_info, {"session_start_limit": {}}, TypeError, f"session_start_limit: {A_LIMIT} "),
+            (make_limit, "total", 0),
+            (make_limit, "remaining", 0),
+            (make_limit, "max_concurrency", 1),
+            (make_info, "shard_count", 1),
         ],
     )
-    def test_every_field_is_checked(self, make, changes, error, message):
-        with pytest.raises(error, match=f"^{re.escape(message)}"):
-            make(**changes)
+
+    @counts
+    def test_count_out_of_range_is_refused(self, make, name, least):
+        for value in (least - 1, 2**31):
+            expected = f"expected an integer from {least} to 2147483647, got {value}"
+            assert error_of(make, **{name: value}) == f"ValueError: {name}: {expected}"
+
+    @counts
+    @pytest.mark.parametrize("value", [1.0, "1", True, False, None, http.HTTPStatus.OK, [1]])
+    def test_count_of_a_wrong_type_is_refused(self, make, name, least, value):
+        expected = f"expected an integer from {least} to 2147483647, got {value!r}"
+        assert error_of(make, **{name: value}) == f"TypeError: {name}: {expected}"
+
+    @pytest.mark.parametrize(
+        ("value", "error"),
+        [(-HOUR, "ValueError"), (5.0, "TypeError"), (None, "TypeError"), (Days(1), "TypeError")],
+        ids=repr,
+    )
+    def test_reset_after_is_a_timedelta_of_zero_or_more(self, value, error):
+        message = f"{error}: reset_after: expected a timedelta of zero or more, got {value!r}"
+        assert error_of(make_limit, reset_after=value) == message
+
+    @pytest.mark.parametrize(
+        ("value", "error"),
+        [
+            (None, "TypeError"),
+            ("2026-11-22", "TypeError"),
+            (READ_AT.date(), "TypeError"),
+            (NAIVE, "ValueError"),
+            (StoppedClock(2026, 11, 22), "ValueError"),
+            (NAIVE.replace(tzinfo=Nowhere()), "ValueError"),
+        ],
+        ids=["None", "text", "date", "naive", "naive subclass", "zone that does not know it"],
+    )
+    def test_created_at_is_an_aware_datetime(self, value, error):
+        message = f"{error}: created_at: expected an aware datetime, got "
+        assert error_of(make_limit, created_at=value).startswith(message)
+
+    @pytest.mark.parametrize("zone", [UTC, FAR, datetime.timezone(0 * HOUR, "GMT")], ids=repr)
+    @pytest.mark.parametrize("cls", [datetime.datetime, StoppedClock])
+    def test_created_at_is_converted_to_utc(self, cls, zone):
+        created_at = make_limit(created_at=cls.fromtimestamp(READ_AT.timestamp(), zone)).created_at
+        assert created_at == READ_AT
+        assert created_at.tzinfo is UTC
 
     @pytest.mark.parametrize(
         "url",
@@ -386,36 +382,63 @@ class TestConstructing:
 
     @pytest.mark.parametrize(
         "url",
-        ["", "host", " wss://h", "wss:/h", "wss://h\n", "wss://h/\x1b[31m", "wss://h/\u202e"]
-        + [f"{scheme}://host" for scheme in ("http", "https", "wsx", "WSS")]
+        ["", "h", "http://h", "https://h", "wsx://h", "WSS://h", "wss:/h", " wss://h", "wss://h\n"]
         + [
             f"wss://{rest}"
-            for rest in ("", " ", "/path", "?query", "#fragment", ":443/", "host/a b")
+            for rest in ("", " ", "/", "?q", "#f", ":443/", "h/ b", "h\x1b", "h\u202e")
         ],
         ids=ascii,
     )
     def test_other_urls_are_refused(self, url):
-        with pytest.raises(ValueError, match=f"^{re.escape(f'url: {URL} {url!r}')}$"):
-            make_info(url=url)
+        expected = "expected a printable ws:// or wss:// URL with a host and without spaces"
+        assert error_of(make_info, url=url) == f"ValueError: url: {expected}, got {url!r}"
 
-    @pytest.mark.parametrize(
-        "moment",
-        [READ_AT.replace(tzinfo=Nowhere()), StoppedClock(2026, 11, 22)],
-        ids=["a zone that does not know it", "a subclass of datetime, naive"],
-    )
-    def test_created_at_without_an_offset_is_refused(self, moment):
-        with pytest.raises(ValueError, match=f"^created_at: {MOMENT} "):
-            make_limit(created_at=moment)
+    @pytest.mark.parametrize("url", [b"wss://h", None, 5], ids=repr)
+    def test_url_is_text(self, url):
+        assert error_of(make_info, url=url).startswith("TypeError: url: expected a printable ")
 
-    @pytest.mark.parametrize(
-        "moment",
-        [READ_AT.astimezone(FAR), READ_AT.astimezone(GMT), StoppedClock.now(FAR)],
-        ids=repr,
-    )
-    def test_created_at_is_converted_to_utc(self, moment):
-        created_at = make_limit(created_at=moment).created_at
-        assert created_at == READ_AT
-        assert created_at.tzinfo is UTC
+    @pytest.mark.parametrize("value", [[], None, "limit"], ids=repr)
+    def test_session_start_limit_is_one(self, value):
+        message = f"TypeError: session_start_limit: expected a SessionStartLimit, got {value!r}"
+        assert error_of(make_info, session_start_limit=value) == message
+
+
+class NamedInfo(GatewayBotInfo):
+    """A plain subclass, with a constructor and an attribute of its own."""
+
+    def __init__(self, name):
+        super().__init__(url=f"wss://{name}", shard_count=1, session_start_limit=make_limit())
+        self.name = name
+
+
+NAMES = [
+    (make_limit(), "total"),
+    (make_limit(), "created_at"),
+    (make_limit(), "remainig"),
+    (make_limit(), "used"),
+    (make_info(), "url"),
+    (make_info(), "_created_at"),
+    (make_info(), "buckets"),
+    (NamedInfo("host"), "shard_count"),
+]
+names = pytest.mark.parametrize(("made", "name"), NAMES, ids=[name for _, name in NAMES])
+
+
+class TestChangingNothing:
+    @names
+    def test_no_attribute_can_be_set(self, made, name):
+        message = f"FrozenInstanceError: cannot assign to field {name!r}"
+        assert error_of(setattr, made, name, 5) == message
+
+    @names
+    def test_no_attribute_can_be_deleted(self, made, name):
+        message = f"FrozenInstanceError: cannot delete field {name!r}"
+        assert error_of(delattr, made, name) == message
+
+    def test_plain_subclass_may_have_attributes_of_its_own(self):
+        info = NamedInfo("host")
+        info.name += "s"
+        assert (info.name, info.url) == ("hosts", "wss://host")
 
 
 class SummerTime(datetime.tzinfo):
@@ -426,11 +449,9 @@ class SummerTime(datetime.tzinfo):
 
 
 class TestAsking:
-    def test_used_is_what_is_gone_of_total(self):
-        assert make_limit(total=1000, remaining=990).used == 10
-
-    def test_used_is_negative_where_more_than_total_are_left(self):
-        assert make_limit(total=1, remaining=3).used == -2
+    @pytest.mark.parametrize(("total", "remaining", "used"), [(1000, 990, 10), (1, 3, -2)])
+    def test_used_is_total_without_what_remains(self, total, remaining, used):
+        assert make_limit(total=total, remaining=remaining).used == used
 
     def test_reset_at_is_reset_after_later_than_created_at(self):
         reset_at = make_limit(reset_after=HOUR).reset_at
@@ -442,16 +463,14 @@ class TestAsking:
         reset_at = make_limit(reset_after=4 * HOUR, created_at=created_at).reset_at
         assert reset_at == datetime.datetime(2026, 10, 25, 3, tzinfo=UTC)
 
-    @pytest.mark.parametrize(("needed", "answer"), [(0, True), (4, True), (5, True), (6, False)])
-    def test_can_start_as_many_as_remain_whatever_the_total(self, needed, answer):
-        assert make_limit(remaining=5, total=0).can_start(needed) is answer
-
-    @pytest.mark.parametrize(("needed", "answer"), [(5, True), (6, False)])
-    def test_can_start_as_many_as_remain_where_no_window_is_running(self, needed, answer):
-        assert make_limit(remaining=5, reset_after=0 * HOUR).can_start(needed) is answer
-
     def test_reset_at_is_created_at_where_no_window_is_running(self):
         assert make_limit(reset_after=0 * HOUR).reset_at == READ_AT
+
+    @pytest.mark.parametrize("reset_after", [0 * HOUR, HOUR], ids=str)
+    @pytest.mark.parametrize(("needed", "answer"), [(0, True), (4, True), (5, True), (6, False)])
+    def test_can_start_as_many_as_remain_whatever_the_total(self, needed, answer, reset_after):
+        limit = make_limit(remaining=5, total=0, reset_after=reset_after)
+        assert limit.can_start(needed) is answer
 
     def test_numbers_of_a_window_that_has_ended_stay_as_they_were_read(self):
         long_ago = datetime.datetime(2020, 1, 1, tzinfo=UTC)
@@ -469,45 +488,35 @@ class TestAsking:
     )
     @pytest.mark.parametrize(
         ("value", "error"),
-        [
-            (-1, ValueError),
-            (2**31, ValueError),
-            ("5", TypeError),
-            (True, TypeError),
-            (5.0, TypeError),
-        ],
+        [(-1, "ValueError"), (2**31, "ValueError"), ("5", "TypeError"), (True, "TypeError")],
     )
-    def test_question_about_what_is_not_a_count_is_refused(self, question, name, value, error):
-        with pytest.raises(error, match=f"^{name}: {COUNT} {value!r}$"):
-            getattr(make_limit(), question)(value)
-
-
-def pickled(entity):
-    return pickle.loads(pickle.dumps(entity))
+    def test_question_about_what_is_no_count_is_refused(self, question, name, value, error):
+        expected = f"expected an integer from 0 to 2147483647, got {value!r}"
+        message = error_of(getattr(make_limit(), question), value)
+        assert message == f"{error}: {name}: {expected}"
 
 
 def method(entity, **changes):
     return entity.copy(**changes)
 
 
+def pickled(entity):
+    return pickle.loads(pickle.dumps(entity))
+
+
 CHANGERS = [method, dataclasses.replace]
 if sys.version_info >= (3, 13):
     CHANGERS.append(copy.replace)
-COPIERS = [copy.copy, copy.deepcopy, pickled]
 changers = pytest.mark.parametrize("changed", CHANGERS, ids=lambda changer: changer.__name__)
-copiers = pytest.mark.parametrize("copied", COPIERS, ids=lambda copier: copier.__name__)
 
 
 class TestCopying:
-    @pytest.mark.parametrize("copied", COPIERS + CHANGERS, ids=lambda copier: copier.__name__)
-    @pytest.mark.parametrize("cls", [SessionStartLimit, GatewayBotInfo, TaggedLimit, TaggedInfo])
-    def test_copy_keeps_everything(self, copied, cls):
-        entity = read(cls, created_at=READ_AT)
-        getattr(entity, "tags", []).append("a")
-        made = copied(entity)
-        assert made == entity
-        assert type(made) is cls
-        assert limit_of(made).created_at == READ_AT
+    @pytest.mark.parametrize(
+        "copied", [*CHANGERS, copy.copy, copy.deepcopy, pickled], ids=lambda each: each.__name__
+    )
+    @pytest.mark.parametrize("made", [make_limit(), make_info()], ids=["limit", "info"])
+    def test_copy_keeps_everything(self, copied, made):
+        assert repr(copied(made)) == repr(made)
 
     @changers
     @pytest.mark.parametrize(
@@ -529,39 +538,39 @@ class TestCopying:
 
     @changers
     @pytest.mark.parametrize(
-        ("value", "error"), [(-1, ValueError), (True, TypeError), (None, TypeError)]
+        ("made", "name", "value", "error"),
+        [
+            (make_limit(), "remaining", -1, "ValueError"),
+            (make_limit(), "remaining", True, "TypeError"),
+            (make_limit(), "created_at", NAIVE, "ValueError"),
+            (make_info(), "shard_count", 0, "ValueError"),
+            (make_info(), "url", None, "TypeError"),
+        ],
     )
-    def test_change_is_checked(self, changed, value, error):
-        with pytest.raises(error, match=f"^remaining: {COUNT} {value}$"):
-            changed(make_limit(), remaining=value)
-        with pytest.raises(error, match=f"^shard_count: {POSITIVE} {value}$"):
-            changed(make_info(), shard_count=value)
-        with pytest.raises(ValueError, match=f"^created_at: {MOMENT}"):
-            changed(make_limit(), created_at=NAIVE)
+    def test_change_is_checked(self, changed, made, name, value, error):
+        message = f"{error}: {name}: expected "
+        assert error_of(changed, made, **{name: value}).startswith(message)
 
-    @pytest.mark.parametrize(("make", "name"), [(make_limit, "shards"), (make_info, "remaining")])
-    def test_change_of_an_unknown_field_is_a_type_error(self, make, name):
-        with pytest.raises(TypeError, match=name):
-            make().copy(**{name: 5})
+    @pytest.mark.parametrize(
+        ("made", "name"), [(make_limit(), "remainig"), (make_info(), "shards")]
+    )
+    def test_change_of_an_unknown_field_is_a_type_error(self, made, name):
+        message = f"got an unexpected keyword argument {name!r}"
+        assert re.fullmatch(f"TypeError: .*{message}.*", error_of(made.copy, **{name: 5}))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CountedLimit(SessionStartLimit):
-    """A subclass with fields that its constructor does not take, or does not keep."""
+class TaggedLimit(SessionStartLimit):
+    """A subclass that cannot be hashed."""
 
-    starts: list[object] = dataclasses.field(default_factory=list, init=False)
-    first: dataclasses.InitVar[int] = 0
-
-    def __post_init__(self, first):
-        SessionStartLimit.__post_init__(self)
-        self.starts.append(first)
+    tags: list[str] = dataclasses.field(default_factory=list)
 
 
-class NamedInfo(GatewayBotInfo):
-    """A subclass with a constructor of its own."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TaggedInfo(GatewayBotInfo):
+    """A subclass with slots."""
 
-    def __init__(self, name):
-        super().__init__(url=f"wss://{name}", shard_count=1, session_start_limit=make_limit())
+    tags: list[str] = dataclasses.field(default_factory=list)
 
 
 def broken():
@@ -569,83 +578,49 @@ def broken():
 
 
 class TestSubclassing:
-    @entities
-    def test_field_without_a_default_is_not_blamed_on_the_answer(self, entity):
-        cls = dataclasses.make_dataclass("Sub", ["tag"], bases=(entity,), frozen=True, kw_only=True)
-        with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'tag'"):
-            read(cls)
+    tagged = pytest.mark.parametrize(
+        ("cls", "payload"), [(TaggedLimit, LIMIT), (TaggedInfo, ANSWER)]
+    )
+
+    @tagged
+    @pytest.mark.parametrize("created_at", [None, READ_AT])
+    def test_a_subclass_reads_itself(self, cls, payload, created_at):
+        assert type(cls.from_payload(payload, created_at=created_at)) is cls
+
+    @tagged
+    def test_what_a_subclass_adds_is_not_written(self, cls, payload):
+        assert cls.from_payload(payload).to_payload() == payload
+
+    @tagged
+    @changers
+    def test_what_a_subclass_adds_can_be_changed(self, changed, cls, payload):
+        made = changed(cls.from_payload(payload), tags=["a"])
+        assert (type(made), made.tags) == (cls, ["a"])
 
     @entities
-    def test_error_of_a_subclass_is_not_blamed_on_the_answer(self, entity):
+    def test_field_without_a_default_is_not_blamed_on_the_answer(self, entity, payload):
+        cls = dataclasses.make_dataclass("Sub", ["tag"], bases=(entity,), frozen=True, kw_only=True)
+        message = "missing 1 required keyword-only argument: 'tag'"
+        assert re.fullmatch(f"TypeError: .*{message}", error_of(cls.from_payload, payload))
+
+    @entities
+    def test_error_of_a_subclass_is_not_blamed_on_the_answer(self, entity, payload):
         fields = [("tag", str, dataclasses.field(default_factory=broken))]
         cls = dataclasses.make_dataclass("Sub", fields, bases=(entity,), frozen=True, kw_only=True)
-        with pytest.raises(KeyError, match="oops"):
-            read(cls)
+        assert error_of(cls.from_payload, payload) == "KeyError: 'oops'"
 
     def test_subclass_of_an_info_reads_a_plain_limit_whatever_it_declares(self):
         fields = [("session_start_limit", TaggedLimit)]
         bases = (GatewayBotInfo,)
         cls = dataclasses.make_dataclass("Sub", fields, bases=bases, frozen=True, kw_only=True)
-        assert type(read(cls).session_start_limit) is SessionStartLimit
-
-    def test_subclass_that_cannot_be_hashed_answers_as_well(self):
-        limit = read(TaggedLimit)
-        assert limit.can_start(limit.used) is True
-        assert limit.rate_limit_key(5) == 0
-
-    @copiers
-    def test_copy_keeps_fields_that_the_constructor_does_not_take(self, copied):
-        limit = read(CountedLimit)
-        limit.starts.append(7)
-        made = copied(limit)
-        assert made.starts == [0, 7]
-
-    @copiers
-    def test_copy_does_not_need_the_constructor(self, copied):
-        made = copied(NamedInfo("host"))
-        assert type(made) is NamedInfo
-        assert made.url == "wss://host"
-
-    @changers
-    @pytest.mark.parametrize("cls", [TaggedLimit, TaggedInfo])
-    def test_what_a_subclass_adds_can_be_changed(self, changed, cls):
-        assert changed(read(cls), tags=["a"]).tags == ["a"]
-
-    @pytest.mark.parametrize("cls", [TaggedLimit, TaggedInfo])
-    def test_shallow_copy_of_a_subclass_shares_what_can_change(self, cls):
-        entity = read(cls)
-        made = copy.copy(entity)
-        assert made is not entity
-        assert made.tags is entity.tags
-
-    @pytest.mark.parametrize("cls", [TaggedLimit, TaggedInfo])
-    def test_deep_copy_of_a_subclass_copies_what_can_change(self, cls):
-        entity = read(cls)
-        assert copy.deepcopy(entity).tags is not entity.tags
-
-    @pytest.mark.parametrize("cls", [GatewayBotInfo, TaggedInfo])
-    def test_deep_copy_of_an_info_copies_a_limit_that_can_change(self, cls):
-        info = read(cls).copy(session_start_limit=read(TaggedLimit))
-        made = copy.deepcopy(info)
-        assert made.session_start_limit.tags is not info.session_start_limit.tags
-
-    def test_deep_copy_keeps_what_two_places_share_shared(self):
-        limit = read(TaggedLimit)
-        first, second = copy.deepcopy([limit, limit.copy(remaining=5)])
-        assert first.tags is second.tags
-
-    def test_deep_copy_of_a_cycle_is_a_cycle(self):
-        limit = read(CountedLimit)
-        limit.starts[:] = [limit]
-        made = copy.deepcopy(limit)
-        assert made.starts[0] is made
+        assert type(cls.from_payload(ANSWER).session_start_limit) is SessionStartLimit
 
 
 class TestComparing:
     @entities
-    def test_two_reads_of_one_answer_are_equal_and_have_one_hash(self, entity):
-        first = read(entity, created_at=READ_AT)
-        second = read(entity, created_at=READ_AT + HOUR)
+    def test_two_reads_of_one_answer_are_equal_and_have_one_hash(self, entity, payload):
+        first = entity.from_payload(payload, created_at=READ_AT)
+        second = entity.from_payload(payload, created_at=READ_AT + HOUR)
         assert first == second
         assert hash(first) == hash(second)
 
@@ -663,41 +638,27 @@ class TestComparing:
     def test_infos_of_different_values_differ(self, change):
         assert make_info() != make_info(**change)
 
-    @pytest.mark.parametrize("made", [make_limit(), make_info()], ids=["limit", "info"])
-    def test_nothing_equals_what_is_of_another_type(self, made):
-        assert made != LIMIT
-
     def test_repr_reads_back_with_eval(self):
-        names = {type(READ_AT).__name__: type(READ_AT), **globals()}  # freezegun has its own
-        made = eval(repr(make_info()), names)
+        made = eval(repr(make_info()))
         assert made == make_info()
         assert made.session_start_limit.created_at == READ_AT
 
 
 class TestWriting:
-    def test_answer_is_given_back(self):
-        answer = payload(url="ws://h", shards=5, total=1, remaining=2, max_concurrency=16)
-        assert GatewayBotInfo.from_payload(answer).to_payload() == answer
-
-    @pytest.mark.parametrize(("cls", "expected"), [(TaggedLimit, LIMIT), (TaggedInfo, payload())])
-    def test_what_a_subclass_adds_is_left_out(self, cls, expected):
-        assert read(cls).to_payload() == expected
-
     @pytest.mark.parametrize("milliseconds", [0, 16_100, INT32_MAX])
-    def test_reset_after_is_given_back_to_the_millisecond(self, milliseconds):
-        limit = SessionStartLimit.from_payload({**LIMIT, "reset_after": milliseconds})
-        written = limit.to_payload()["reset_after"]
-        assert written == milliseconds
-        assert type(written) is int
+    def test_answer_is_given_back(self, milliseconds):
+        numbers = dict(total=1, remaining=2, reset_after=milliseconds, max_concurrency=16)
+        answer = {**with_limit(**numbers), "url": "ws://h", "shards": 5}
+        written = GatewayBotInfo.from_payload(answer).to_payload()
+        assert json.dumps(written) == json.dumps(answer)
 
     def test_reset_after_is_rounded_up_to_a_millisecond(self):
         limit = make_limit(reset_after=datetime.timedelta(microseconds=1001))
         assert limit.to_payload()["reset_after"] == 2
 
-    def test_what_is_done_to_the_payload_does_not_reach_the_object(self):
-        info = make_info()
-        info.to_payload()["session_start_limit"]["total"] = 5
-        assert info.to_payload() == payload()
+    def test_reset_after_of_over_24_days_is_written_and_not_read_back(self):
+        written = make_limit(reset_after=datetime.timedelta(days=25)).to_payload()
+        assert "reset_after: expected an integer" in str(refusal(written, SessionStartLimit))
 
     def test_stored_answer_is_restored_with_its_reset(self):
         text = json.dumps(make_info().to_payload())
@@ -742,11 +703,6 @@ class TestStarting:
     def test_no_ids_need_no_bucket(self):
         assert buckets(4, 2, []) == []
 
-    def test_what_is_done_to_the_buckets_does_not_reach_the_next_caller(self):
-        info = make_info(shard_count=2)
-        info.buckets().pop()
-        assert info.buckets() == [(0,), (1,)]
-
     @pytest.mark.parametrize("max_concurrency", range(1, 6))
     def test_every_share_keeps_the_rule_in_as_few_buckets_as_possible(self, max_concurrency):
         for size in range(8):
@@ -766,63 +722,52 @@ class TestStarting:
     @pytest.mark.parametrize(
         ("shard_ids", "wrong", "error"),
         [
-            ([0, -1], -1, ValueError),
-            ({0, 9}, 9, ValueError),
-            ([1, True], True, TypeError),
-            ([0, 4.0, 8], 4.0, TypeError),
-            ([0, None], None, TypeError),
-            (range(8, 10), 9, ValueError),
-            (range(-1, 3), -1, ValueError),
-            (range(1, -2, -1), -1, ValueError),
+            ([0, -1], -1, "ValueError"),
+            (range(8, 10), 9, "ValueError"),
+            ([1, True], True, "TypeError"),
+            ([0, 4.0, 8], 4.0, "TypeError"),
+            ([0, None], None, "TypeError"),
         ],
     )
     def test_id_that_is_not_a_shard_is_refused(self, shard_ids, wrong, error):
-        message = f"shard_id: expected an integer from 0 to 8, got {wrong}"
-        with pytest.raises(error, match=f"^{message}$"):
-            buckets(9, 1, shard_ids)
+        message = f"{error}: shard_id: expected an integer from 0 to 8, got {wrong}"
+        assert error_of(buckets, 9, 1, shard_ids) == message
 
 
-COMMAND = [sys.executable, "-E", str(FILE)]
+class TestCommand:
+    """The file run as a script, in the process of the tests."""
 
-
-def run(*arguments, stdin=b"", command=COMMAND, cwd=FILE.parent):
-    """Run the command with *stdin*, bytes or something for JSON of several lines."""
-    done = subprocess.run(
-        [*command, *arguments],
-        input=stdin if isinstance(stdin, bytes) else json.dumps(stdin, indent=1).encode(),
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120"},
-        cwd=cwd,
-        capture_output=True,
-        timeout=60,
-    )
-    done.stdout = done.stdout.decode().replace("\r\n", "\n")
-    done.stderr = done.stderr.decode().replace("\r\n", "\n")
-    return done
-
-
-needs_processes = pytest.mark.skipif(sys.platform == "emscripten", reason="needs processes")
-needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX system")
-
-
-class TestReport:
     @pytest.fixture
-    def report(self, tmp_path, monkeypatch, capsys):
-        """Return a function that runs the command at READ_AT and returns what it prints."""
+    def run(self, monkeypatch, capsys):
+        """Return a function that runs it and returns its status, output and errors."""
 
-        def report(answer, *options, status):
-            file = tmp_path / "answer.json"
-            file.write_bytes(json.dumps(answer).encode())
-            monkeypatch.setattr(datetime, "datetime", StoppedClock)
-            monkeypatch.setattr(sys, "argv", ["sessions.py", *options, str(file)])
-            with pytest.raises(SystemExit, match=f"^{status}$"):
+        def run(*arguments):
+            monkeypatch.setattr(sys, "argv", ["sessions.py", *arguments])
+            monkeypatch.setenv("COLUMNS", "120")
+            monkeypatch.setenv("NO_COLOR", "1")
+            with pytest.raises(SystemExit) as caught:
                 runpy.run_path(str(FILE), run_name="__main__")
-            return str(capsys.readouterr().out)
+            return caught.value.code, *capsys.readouterr()
 
-        return report
+        return run
 
-    def test_it_tells_all_that_a_start_depends_on(self, report):
+    @pytest.fixture
+    def read(self, run, tmp_path):
+        """Return a function that runs it with an answer: bytes, or something for JSON."""
+
+        def read(answer, *options):
+            file = tmp_path / "answer.json"
+            file.write_bytes(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+            return run(*options, str(file))
+
+        return read
+
+    def test_it_reports_all_that_a_start_depends_on(self, read, monkeypatch):
+        monkeypatch.setattr(datetime, "datetime", StoppedClock)
         numbers = dict(total=2000, remaining=5000, reset_after=3_600_100, max_concurrency=16)
-        assert report(payload(shards=40, **numbers), status=0) == (
+        status, report, _ = read({**with_limit(**numbers), "shards": 40})
+        assert status == 0
+        assert report == (
             "URL             wss://gateway.discord.gg/\n"
             "Shards          40\n"
             "Concurrency     16\n"
@@ -831,34 +776,31 @@ class TestReport:
             "Sessions left   5000\n"
             "Sessions total  2000\n"
             "Sessions used   -3000\n"
-            "Reset           2026-11-22 19:47:11 UTC, in 1:00:00.100000\n"
+            "Reset           2026-11-22 19:47:11 UTC, in 1:00:01\n"
         )
 
     @pytest.mark.parametrize(
         ("options", "needed"),
         [
             ([], "9 are needed: 9 to start and 0 in reserve."),
-            (["--reserve=100"], "109 are needed: 9 to start and 100 in reserve."),
-            (["--sessions=7", "--reserve=1"], "8 are needed: 7 to start and 1 in reserve."),
-            (["--sessions=1000"], "1000 are needed: 1000 to start and 0 in reserve."),
+            (["--sessions=7", "--reserve=993"], "1000 are needed: 7 to start and 993 in reserve."),
         ],
     )
-    def test_it_says_what_is_needed_and_when_it_will_be_there(self, report, options, needed):
-        sentences = report(payload(remaining=7), *options, status=1).split("\n\n")[1]
-        assert sentences == (
+    def test_it_says_what_is_needed_and_until_when(self, read, monkeypatch, options, needed):
+        monkeypatch.setattr(datetime, "datetime", StoppedClock)
+        status, output, _ = read(with_limit(remaining=7), *options)
+        assert status == 1
+        assert output.split("\n\n")[1] == (
             "Too few sessions are left: 7.\n"
             f"{needed}\n"
             "The reset at 2026-11-22 22:47:11 UTC brings 1000.\n"
         )
 
-    @pytest.mark.parametrize("options", [["--sessions=1001"], ["--reserve=992"]])
-    def test_it_says_if_no_reset_will_bring_enough(self, report, options):
-        sentences = report(payload(), *options, status=1).split("\n\n")[1]
-        assert sentences.endswith(" in reserve.\nNo reset will bring enough: it brings 1000.\n")
+    @pytest.mark.parametrize("option", ["--sessions=1001", "--reserve=992"])
+    def test_it_says_if_no_reset_will_bring_enough(self, read, option):
+        _, output, _ = read(ANSWER, option)
+        assert output.endswith(" in reserve.\nNo reset will bring enough: it brings 1000.\n")
 
-
-@needs_processes
-class TestCommandLine:
     @pytest.mark.parametrize(
         ("remaining", "options", "status"),
         [
@@ -867,7 +809,6 @@ class TestCommandLine:
             (15, ["--sessions=15"], 0),
             (16, ["--sessions=17"], 1),
             (0, ["--sessions=0"], 0),
-            (1000, ["--sessions=1001"], 1),
             (26, ["--reserve=10"], 0),
             (25, ["--reserve=10"], 1),
             (15, ["--reserve=10", "--sessions=5"], 0),
@@ -875,84 +816,64 @@ class TestCommandLine:
             (1000, [f"--reserve={INT32_MAX}"], 1),
         ],
     )
-    @pytest.mark.parametrize("reset_after", [0, 14_400_000])
-    def test_status_and_sentence_tell_whether_enough_are_left(
-        self, remaining, options, status, reset_after
-    ):
-        answer = payload(shards=16, remaining=remaining, reset_after=reset_after)
-        done = run(*options, stdin=answer)
-        assert (done.returncode, done.stderr) == (status, "")
-        assert ("Too few" in done.stdout) is (status == 1)
-
-    @pytest.mark.parametrize("option", ["--sessions", "--reserve"])
-    @pytest.mark.parametrize("value", ["-1", "1.5", "many", "", str(INT32_MAX + 1)])
-    def test_sessions_needed_are_a_count(self, option, value):
-        done = run(option, value, stdin=payload())
-        assert (done.returncode, done.stdout) == (2, "")
-        assert f"argument {option}: invalid count value: {value!r}" in done.stderr
-
-    @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["without mark", "with byte order mark"])
-    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
-    def test_answer_in_the_encodings_of_shells(self, encoding, mark):
-        assert run("-", stdin=(mark + json.dumps(payload())).encode(encoding)).returncode == 0
-
-    def test_answer_that_is_more_than_a_pipe_holds_is_read_whole(self):
-        assert run(stdin=payload(new="x" * 3_000_000)).returncode == 0
-
-    @needs_posix
-    def test_answer_that_comes_in_pieces_is_read_whole(self):
-        fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))
-        reader, writer = os.pipe()
-        answer = json.dumps(payload()).encode()
-        with subprocess.Popen(COMMAND, stdin=reader, stdout=subprocess.DEVNULL) as process:
-            os.write(writer, answer[:20])
-            while process.poll() is None and any(fcntl.ioctl(reader, termios.FIONREAD, bytes(4))):
-                pass  # until the first piece is read
-            os.write(writer, answer[20:])
-            os.close(writer)
-        os.close(reader)
-        assert process.returncode == 0
+    @pytest.mark.parametrize("numbers", [{"reset_after": 0}, {"max_concurrency": 16}], ids=repr)
+    def test_status_tells_whether_enough_are_left(self, read, remaining, options, status, numbers):
+        answer = {**with_limit(remaining=remaining, **numbers), "shards": 16}
+        code, output, errors = read(answer, *options)
+        assert (code, "Too few" in output, errors) == (status, status == 1, "")
 
     @pytest.mark.parametrize(
         ("shards", "row"),
         [(1, "Full start      0:00:00"), (INT32_MAX, "Buckets         2147483647")],
     )
-    def test_report_for_the_least_and_the_most_shards(self, shards, row):
-        assert row in run(stdin=payload(shards=shards)).stdout.splitlines()
+    def test_report_for_the_least_and_the_most_shards(self, read, shards, row):
+        _, report, _ = read({**ANSWER, "shards": shards})
+        assert row in report.splitlines()
+
+    @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["without mark", "with byte order mark"])
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+    def test_answer_in_the_encodings_of_shells(self, read, encoding, mark):
+        status, _, _ = read((mark + json.dumps(ANSWER)).encode(encoding))
+        assert status == 0
+
+    @pytest.mark.parametrize("option", ["--sessions", "--reserve"])
+    @pytest.mark.parametrize("value", ["-1", "1.5", "many", "", str(INT32_MAX + 1)])
+    def test_what_is_no_count_of_sessions_is_wrong_usage(self, read, option, value):
+        status, output, errors = read(ANSWER, f"{option}={value}")
+        assert (status, output) == (2, "")
+        assert f"argument {option}: invalid count value: {value!r}" in errors
 
     UNUSABLE = {
-        "file": (["no.json"], b"", ".*No such file.*'no.json'"),
-        "no name": ([""], payload(), ".*No such file.*"),
-        "name": (["\x1b[31m\n"], b"", ".+"),
-        "directory": ([str(FILE.parent)], b"", ".+"),
-        "empty": ([], b"", r"cannot read b'' as JSON: Expecting value: line 1 column 1 \(char 0\)"),
-        "HTML": ([], b"<html>502</html>", "cannot read b'<html>502</html>' as JSON: Expecting .+"),
-        "half": ([], json.dumps(payload()).encode()[:-20], 'cannot read b\'{"url": .+ as JSON: .+'),
-        "bytes": ([], b"\x1b\xff", r"cannot read b'\\x1b\\xff' as JSON: .+"),
-        "brackets": ([], b"[" * 200_000, "cannot read .+ as JSON: .+"),
-        "digits": ([], b"[" + b"1" * 5000 + b"]", "cannot read .+ as JSON: .+"),
-        "list": ([], [], r"payload: expected a mapping, got \[\]"),
-        "error": ([], {"message": "no"}, "session_start_limit: missing; the answer says 'no'"),
-        "control": ([], payload(url="wss://\x1b[31m"), r"url: expected .+, got 'wss://\\x1b\[31m'"),
+        "empty": (b"", r"cannot read b'' as JSON: Expecting value: line 1 column 1 \(char 0\)"),
+        "HTML": (b"<html>502</html>", "cannot read b'<html>502</html>' as JSON: Expecting .+"),
+        "half": (json.dumps(ANSWER).encode()[:-20], 'cannot read b\'{"url": .+ as JSON: .+'),
+        "bytes": (b"\x1b\xff", r"cannot read b'\\x1b\\xff' as JSON: .+"),
+        "brackets": (b"[" * 200_000, "cannot read .+ as JSON: .+"),
+        "digits": (b"[" + b"1" * 5000 + b"]", "cannot read .+ as JSON: .+"),
+        "refusal": (RATE_LIMITED, ".+; the answer says '.+'; ask again in 22:58:41"),
+        "block": ({"message": BLOCKED}, f".*'{re.escape(BLOCKED)}'"),
+        "control": ({**ANSWER, "url": "wss://\x1b[31m"}, r"url: expected .+, got 'wss://\\x1b\[.+"),
     }
 
-    @pytest.mark.parametrize(("arguments", "stdin", "problem"), UNUSABLE.values(), ids=UNUSABLE)
-    def test_unusable_answer_is_one_line_and_status_2(self, arguments, stdin, problem):
-        done = run(*arguments, stdin=stdin)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert re.fullmatch(f"sessions.py: {problem}\n", done.stderr), done.stderr
-        assert done.stderr[:-1].isprintable()
-        assert len(done.stderr) < 400
+    @pytest.mark.parametrize(("answer", "problem"), UNUSABLE.values(), ids=UNUSABLE)
+    def test_unusable_answer_is_one_line_and_status_2(self, read, answer, problem):
+        status, output, errors = read(answer)
+        assert (status, output) == (2, "")
+        assert re.fullmatch(f"sessions.py: {problem}\n", errors), errors
+        assert errors[:-1].isprintable()
+        assert len(errors) < 400
 
-    def test_bad_usage_is_status_2(self):
-        assert run("--nonsense", stdin=payload()).returncode == 2
+    @pytest.mark.parametrize("name", ["no.json", "", "\x1b[31m\n", str(FILE.parent)], ids=ascii)
+    def test_file_that_cannot_be_read_is_one_line_and_status_2(self, run, name):
+        status, output, errors = run(name)
+        assert (status, output) == (2, "")
+        assert re.fullmatch(r"sessions.py: \[Errno \d+\] .+\n", errors), errors
+        assert errors[:-1].isprintable()
 
-    def test_python_without_assertions_checks_as_well(self):
-        command = [sys.executable, "-E", "-O", str(FILE)]
-        assert run(stdin=payload(total=-1), command=command).returncode == 2
-
-    def test_help_tells_the_options_and_the_statuses(self):
-        assert " ".join(run("--help").stdout.split()) == (
+    def test_help_tells_the_options_and_the_statuses(self, run):
+        status, output, _ = run("--help")
+        assert status == 0
+        assert " ".join(output.split()) == (
             "usage: sessions.py [-h] [--sessions N] [--reserve N] [--version] [FILE] "
             "Read Discord's answer to GET /gateway/bot and tell whether enough sessions are left "
             "for a start. It does not fetch the answer: curl can. "
@@ -965,32 +886,52 @@ class TestCommandLine:
             "2 if the answer or the usage is wrong."
         )
 
-    def test_version(self):
-        assert run("--version").stdout == f"sessions.py {sessions.__version__}\n"
+    def test_version(self, run):
+        assert run("--version")[:2] == (0, f"sessions.py {sessions.__version__}\n")
+
+
+PYTHON = [sys.executable, "-E"]
+COMMAND = [*PYTHON, str(FILE)]
+
+
+def run(*command, answer=ANSWER, **options):
+    """Run a command with *answer* as its standard input."""
+    options.update(input=json.dumps(answer, indent=1), stdout=subprocess.PIPE, text=True)
+    return subprocess.run(command, timeout=60, **options)
+
+
+needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX system")
+
+
+@pytest.mark.skipif(sys.platform == "emscripten", reason="needs processes")
+class TestProcess:
+    @pytest.mark.parametrize("name", [[], ["-"]], ids=repr)
+    def test_answer_comes_from_standard_input(self, name):
+        assert "Shards          9\n" in run(*COMMAND, *name).stdout
+
+    def test_answer_that_is_more_than_a_pipe_holds_is_read_whole(self):
+        assert run(*COMMAND, answer={**ANSWER, "new": "x" * 3_000_000}).returncode == 0
+
+    def test_python_without_assertions_checks_as_well(self):
+        done = run(*PYTHON, "-O", str(FILE), answer=with_limit(total=-1), stderr=subprocess.DEVNULL)
+        assert done.returncode == 2
+
+    @needs_posix
+    def test_answer_may_be_in_a_file_that_is_none(self):
+        assert run(*COMMAND, "/dev/stdin").returncode == 0
+
+    @needs_posix
+    @pytest.mark.parametrize("redirection", ["</dev/null", "<&-"])
+    def test_standard_input_that_holds_no_answer_is_status_2(self, redirection):
+        done = run("sh", "-c", f'"$@" {redirection}', "sh", *COMMAND, stderr=subprocess.DEVNULL)
+        assert done.returncode == 2
 
     @needs_posix
     @pytest.mark.parametrize(
         "device", ["/dev/full", "&-"] if os.path.exists("/dev/full") else ["&-"]
     )
     def test_report_that_cannot_be_written_is_never_status_0(self, device):
-        command = ["sh", "-c", f'"$@" >{device}', "sh", *COMMAND]
-        assert run(stdin=payload(), command=command).returncode != 0
-
-    @needs_posix
-    def test_answer_may_be_in_a_file_that_is_none(self):
-        assert run("/dev/stdin", stdin=payload()).returncode == 0
-
-    @needs_posix
-    def test_closed_standard_input_is_status_2(self):
-        assert run(command=["sh", "-c", '"$@" <&-', "sh", *COMMAND]).returncode == 2
-
-    def test_report_that_nobody_reads_is_never_status_0(self):
-        reader, writer = os.pipe()
-        os.close(reader)
-        answer = json.dumps(payload()).encode()
-        command = [sys.executable, "-E", "-u", str(FILE)]
-        done = subprocess.run(command, input=answer, stdout=writer, stderr=subprocess.DEVNULL)
-        os.close(writer)
+        done = run("sh", "-c", f'"$@" >{device}', "sh", *COMMAND, stderr=subprocess.DEVNULL)
         assert done.returncode != 0
 
     @pytest.fixture
@@ -1007,7 +948,7 @@ class TestCommandLine:
     @pytest.mark.parametrize(("arguments", "status", "times"), [([], 0, 1), ([os.devnull], 2, 0)])
     def test_at_a_terminal_it_says_what_it_waits_for(self, terminal, arguments, status, times):
         keyboard, screen = terminal
-        os.write(keyboard, json.dumps(payload()).encode() + b"\n\x04")
+        os.write(keyboard, json.dumps(ANSWER).encode() + b"\n\x04")
         done = subprocess.run([*COMMAND, *arguments], stdin=screen, capture_output=True, timeout=60)
         message = b"waiting for the answer to GET /gateway/bot on standard input\n"
         assert done.returncode == status
@@ -1020,6 +961,21 @@ class TestCommandLine:
         process.communicate(timeout=60)
         assert process.returncode != 0
 
+    def test_import_loads_nothing_that_dataclasses_datetime_and_typing_do_not(self):
+        code = "import dataclasses, datetime, typing, sys; old = {*sys.modules}; import sessions; "
+        done = run(*PYTHON, "-c", code + "print({*sys.modules} - old)", cwd=FILE.parent)
+        assert done.stdout == "{'sessions'}\n"
+
+    def test_copy_under_another_name_works_and_pickles(self, tmp_path):
+        package = tmp_path / "mybot" / "_vendor"
+        package.mkdir(parents=True)
+        (package / "discord_limits.py").write_bytes(FILE.read_bytes())
+        code = (
+            "import pickle; from mybot._vendor.discord_limits import GatewayBotInfo as Info;"
+            f"print(pickle.loads(pickle.dumps(Info.from_payload({ANSWER}))).to_payload())"
+        )
+        assert run(*PYTHON, "-c", code, cwd=tmp_path).stdout == f"{ANSWER}\n"
+
 
 class TestVendoring:
     def test_public_names(self):
@@ -1031,31 +987,13 @@ class TestVendoring:
         assert sorted([*public, "IDENTIFY_INTERVAL"]) == sorted(sessions.__all__)
 
     @entities
-    def test_libraries_can_read_the_types_of_the_fields(self, entity):
+    def test_libraries_can_read_the_types_of_the_fields(self, entity, payload):
         types_of_fields = {field.name: field.type for field in dataclasses.fields(entity)}
         assert typing.get_type_hints(entity) == types_of_fields
 
     @entities
-    def test_libraries_can_read_the_types_of_every_method(self, entity):
+    def test_libraries_can_read_the_types_of_every_method(self, entity, payload):
         for member in vars(entity).values():
             function = getattr(member, "fget", getattr(member, "__func__", member))
             if isinstance(function, types.FunctionType):
                 typing.get_type_hints(function)
-
-    @needs_processes
-    def test_import_loads_only_what_dataclasses_and_datetime_load(self):
-        code = "import dataclasses, datetime, sys; old = {*sys.modules}; import sessions; "
-        done = run("-c", code + "print({*sys.modules} - old)", command=[sys.executable, "-E"])
-        assert done.stdout == "{'sessions'}\n"
-
-    @needs_processes
-    def test_copy_under_another_name_works_and_pickles(self, tmp_path):
-        package = tmp_path / "mybot" / "_vendor"
-        package.mkdir(parents=True)
-        (package / "discord_limits.py").write_bytes(FILE.read_bytes())
-        code = (
-            "import pickle; from mybot._vendor.discord_limits import GatewayBotInfo as Info;"
-            f"print(pickle.loads(pickle.dumps(Info.from_payload({payload()}))).to_payload())"
-        )
-        done = run("-c", code, command=[sys.executable, "-E"], cwd=tmp_path)
-        assert done.stdout == f"{payload()}\n"
