@@ -1,13 +1,12 @@
 """A stand-in for Discord on the loopback interface.
 
-It enforces the rule for IDENTIFYs, counts sessions down and can lose them.
+It enforces the rule for IDENTIFYs, counts sessions down, and can lose them and refuse looks.
 """
 
 import asyncio
 import contextlib
 import dataclasses
 import json
-import math
 import threading
 import time
 from collections import Counter, defaultdict
@@ -48,17 +47,15 @@ class Gateway:
     max_concurrency: int
     total: int = 1000
     remaining: int = 1000
-    resets_in: float = 14_400
-    """Seconds from now to the reset."""
     interval: float = 0.4
     """The seconds between two IDENTIFYs of one key: 5 at Discord."""
-    looks: float = math.inf
-    """How many looks at GET /gateway/bot are answered per interval; the others get a 429."""
     token: str = "secret"
     hangs: bool = False
     """Whether requests are never answered."""
     redirects_to: str = ""
     """Where requests are sent instead of being answered."""
+    refusals: list[tuple[int, str, dict[str, str]]] = dataclasses.field(default_factory=list)
+    """Statuses, texts and headers, with which the next looks are refused."""
     fails: Counter[int] = dataclasses.field(default_factory=Counter)
     """By shard: how many of its IDENTIFYs are answered by closing the connection."""
     loses: Counter[int] = dataclasses.field(default_factory=Counter)
@@ -71,20 +68,11 @@ class Gateway:
     """The shards that sent IDENTIFY."""
     broken: list[int] = dataclasses.field(default_factory=list)
     """Those of them that did so too early."""
-    overspent: int = 0
-    """How many IDENTIFYs came when no session was left. One resets the token."""
-    least: int = 2**31
-    """The fewest sessions that were left after an IDENTIFY."""
     looked: list[float] = dataclasses.field(default_factory=list)
-    """When the looks came that were answered."""
-    refused: int = 0
-    """How many looks were answered by a 429."""
+    """When the looks came."""
     ready: set[int] = dataclasses.field(default_factory=set)
     """The shards whose sessions are kept."""
     _last: dict[int, float] = dataclasses.field(default_factory=lambda: defaultdict(lambda: -1e9))
-
-    def __post_init__(self) -> None:
-        self.resets_at = time.monotonic() + self.resets_in
 
     @property
     def url(self) -> str:
@@ -102,16 +90,10 @@ class Gateway:
         limit = {
             "total": self.total,
             "remaining": self.remaining,
-            "reset_after": max(0, round(1000 * (self.resets_at - time.monotonic()))),
+            "reset_after": 14_400_000,
             "max_concurrency": self.max_concurrency,
         }
         return {"url": self.url, "shards": self.shards, "session_start_limit": limit}
-
-    def reset_if_it_is_time(self) -> None:
-        """Start a new window once the old one has ended."""
-        if time.monotonic() > self.resets_at:
-            self.remaining = self.total
-            self.resets_at = time.monotonic() + 14_400
 
     async def rest(self, request: web.Request) -> web.Response:
         """Answer a request to the API."""
@@ -128,18 +110,10 @@ class Gateway:
         if request.headers.get("Authorization") != f"Bot {self.token}":
             return answered({"message": "401: Unauthorized", "code": 0}, status=401)
         if path == "gateway/bot":
-            self.reset_if_it_is_time()
-            now = time.monotonic()
-            if sum(now - look < self.interval for look in self.looked) >= self.looks:
-                self.refused += 1
-                wait = self.interval
-                body = {
-                    "message": "You are being rate limited.",
-                    "retry_after": wait,
-                    "global": False,
-                }
-                return answered(body, status=429, **{"Retry-After": str(math.ceil(wait))})
-            self.looked.append(now)
+            self.looked.append(time.monotonic())
+            if self.refusals:
+                status, text, headers = self.refusals.pop(0)
+                return web.Response(status=status, text=text, headers=headers)
         answers = {
             "gateway/bot": self.answer,
             "users/@me": USER,
@@ -171,11 +145,8 @@ class Gateway:
         key, now = shard_id % self.max_concurrency, time.monotonic()
         early = now < self._last[key] + self.interval
         self._last[key] = now
-        self.reset_if_it_is_time()
         self.identifies.append(shard_id)
-        self.overspent += self.remaining == 0
-        self.remaining = max(0, self.remaining - 1)
-        self.least = min(self.least, self.remaining)
+        self.remaining -= 1
         if early:
             self.broken.append(shard_id)
             await socket.send_json(INVALID_SESSION)

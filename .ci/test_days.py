@@ -1,0 +1,271 @@
+"""The turns of the README over the whole day of a bot, on a virtual clock."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from clock import HOUR, Client, Discord, Item, Library, OwnClient, run
+from readme import block
+
+RESERVE = 100
+
+names: dict[str, Any] = {"RESERVE": RESERVE}
+with_turns = "import time\n" + block("python", "class Turns:").replace(
+    "turns = Turns(info, RESERVE)\n", ""
+)
+with_redis = block("python", "class RedisTurns(").split("shard_ids = ")[0]
+exec(with_turns + with_redis, names)
+
+BOTS = [(1, 1, 1000), (8, 1, 1000), (16, 16, 1000), (48, 16, 1000), (160, 16, 2000)]
+bots = pytest.mark.parametrize("bot", BOTS, ids=lambda bot: "{} at {}".format(*bot))
+clients = pytest.mark.parametrize("client_of", [OwnClient, Library])
+
+
+class Redis:
+    """Redis, as far as turns need it."""
+
+    def __init__(self, fails: bool = False) -> None:
+        """Hold no key."""
+        self.fails, self.expires = fails, dict[str, float]()
+
+    async def set(self, name: str, value: int, *, nx: bool, px: int) -> bool:
+        """Set a key that is not there."""
+        await asyncio.sleep(0.002)
+        if self.fails:
+            raise names["redis"].ConnectionError("Error connecting")
+        free = time.monotonic() >= self.expires.get(name, 0)
+        if free:
+            self.expires[name] = time.monotonic() + px / 1000
+        return free
+
+    async def pttl(self, name: str) -> int:
+        """Return for how long a key is there."""
+        await asyncio.sleep(0.002)
+        return round(1000 * (self.expires[name] - time.monotonic()))
+
+
+class Fleet:
+    """The processes of a bot."""
+
+    def __init__(self, client_of: Any, bot: Any, processes: int = 1, turns: str = "Turns") -> None:
+        """Start all shards."""
+        self.discord = Discord(*bot)
+        self.shards = bot[0]
+        share = self.shards // processes
+        self.clients: list[Client] = []
+        for first in range(0, self.shards, share):
+            shard_ids = range(first, first + share)
+            made = names[turns](self.discord.info(), RESERVE, shard_ids)
+            self.clients.append(client_of(self.discord, made, shard_ids))
+
+    def lose(self, shard_id: int) -> None:
+        """Lose the session of a shard."""
+        for client in self.clients:
+            if shard_id in client.shard_ids:
+                client.lost[shard_id].set()
+
+    def is_ready(self) -> bool:
+        """Return whether all shards are."""
+        return sum(len(client.ready) for client in self.clients) == self.shards
+
+    async def seconds_until(self, condition: Callable[[], bool]) -> float:
+        """Wait and return how long it took."""
+        begin = time.monotonic()
+        while not condition():
+            assert time.monotonic() < begin + 50 * HOUR
+            await asyncio.sleep(1)
+        return time.monotonic() - begin
+
+    async def start(self) -> float:
+        """Return after how many seconds all shards are ready, then let them run for two hours."""
+        seconds = await self.seconds_until(self.is_ready)
+        await asyncio.sleep(2 * HOUR)
+        return seconds
+
+    async def incident(self, hours: float, seconds: float) -> float:
+        """Lose every session after some *seconds*; return how long it takes until all are back."""
+        self.discord.lives = lambda shard_id: seconds
+        for shard_id in range(self.shards):
+            self.lose(shard_id)
+        await asyncio.sleep(hours * HOUR)
+        self.discord.lives = Discord(*BOTS[0]).lives
+        await asyncio.sleep(seconds)
+        return seconds + await self.seconds_until(self.is_ready)
+
+
+class TestIncident:
+    @bots
+    @clients
+    @pytest.mark.parametrize("hours", [1 / 6, 1, 8])
+    @pytest.mark.parametrize("seconds", [0.5, 55])
+    def test_it_costs_little_and_all_are_back_soon(
+        self, client_of: Any, bot: Any, hours: float, seconds: float
+    ) -> None:
+        async def day() -> None:
+            fleet = Fleet(client_of, bot)
+            await fleet.start()
+            spent = fleet.discord.spent
+            assert await fleet.incident(hours, seconds) <= 240 + 50 * fleet.shards
+            assert fleet.discord.spent - spent <= 80 * hours + 8 * fleet.shards
+            assert fleet.discord.broken == 0
+            assert fleet.discord.least >= RESERVE
+
+        run(day())
+
+    @bots
+    @clients
+    def test_sessions_lost_once_are_back_at_once(self, client_of: Any, bot: Any) -> None:
+        async def day() -> None:
+            fleet = Fleet(client_of, bot)
+            first = await fleet.start()
+            assert first <= 1 + 5.5 * (bot[0] / bot[1])
+            for shard_id in range(fleet.shards):
+                fleet.lose(shard_id)
+            await asyncio.sleep(0.1)
+            assert await fleet.seconds_until(fleet.is_ready) <= 2 * first + 1
+            assert (fleet.discord.broken, fleet.discord.spent) == (0, 2 * fleet.shards)
+
+        run(day())
+
+    @pytest.mark.parametrize("bot", BOTS[1:], ids=str)
+    @clients
+    def test_sick_shard_keeps_nobody_away_for_long(self, client_of: Any, bot: Any) -> None:
+        async def day() -> None:
+            fleet = Fleet(client_of, bot)
+            await fleet.start()
+            fleet.discord.lives = lambda shard_id: 0.5 if shard_id == 0 else 1e9
+            fleet.lose(0)
+            for shard_id in range(1, 8):
+                await asyncio.sleep(1200)
+                fleet.lose(shard_id)
+                await asyncio.sleep(0.1)
+                back = lambda: shard_id in fleet.clients[0].ready  # noqa: B023, E731
+                assert await fleet.seconds_until(back) < 110
+
+        run(day())
+
+    def test_resume_waits_no_longer_than_the_pace(self) -> None:
+        async def day() -> None:
+            fleet = Fleet(Library, (48, 16))
+            await fleet.start()
+            (library,) = fleet.clients
+            assert isinstance(library, Library)
+            fleet.discord.lives = lambda shard_id: 0.5
+            for shard_id in range(47):
+                fleet.lose(shard_id)
+            for _ in range(100):
+                await asyncio.sleep(97)
+                library.queue.put_nowait(Item(library.RESUME, 47))
+            await asyncio.sleep(60)
+            assert len(library.resumed_after) == 100
+            assert max(library.resumed_after) <= 50
+
+        run(day())
+
+
+class TestReserve:
+    @bots
+    @clients
+    def test_it_is_left_for_as_long_as_sessions_are_lost(self, client_of: Any, bot: Any) -> None:
+        async def day() -> None:
+            fleet = Fleet(client_of, bot)
+            fleet.discord.lives = lambda shard_id: 0.5
+            await asyncio.sleep(23.9 * HOUR)
+            assert fleet.discord.least == RESERVE
+            (client,) = fleet.clients
+            assert client.refusals[-1].startswith("too few sessions are left until ")
+            fleet.discord.lives = Discord(*BOTS[0]).lives
+            assert await fleet.seconds_until(fleet.is_ready) <= HOUR + 60 * fleet.shards
+            assert fleet.discord.broken == 0
+
+        run(day())
+
+    def test_day_after_the_reset_has_a_reserve_as_well(self) -> None:
+        async def days() -> None:
+            fleet = Fleet(OwnClient, (8, 1))
+            fleet.discord.lives = lambda shard_id: 0.5
+            await asyncio.sleep(6 * 24 * HOUR)
+            assert fleet.discord.least == RESERVE
+            assert fleet.discord.spent > 5 * 900
+
+        run(days())
+
+
+class TestSeveralProcesses:
+    @clients
+    @pytest.mark.parametrize("hours", [1 / 6, 1, 8])
+    @pytest.mark.parametrize("processes", [2, 8])
+    def test_they_cost_no_more_than_one(self, client_of: Any, hours: float, processes: int) -> None:
+        async def day() -> None:
+            names["client"] = Redis()
+            fleet = Fleet(client_of, (64, 16, 2000), processes, "RedisTurns")
+            await fleet.start()
+            spent = fleet.discord.spent
+            assert await fleet.incident(hours, 0.5) <= 600 + 50 * fleet.shards
+            assert fleet.discord.spent - spent <= 80 * hours + 8 * fleet.shards
+            assert fleet.discord.broken == 0
+
+        run(day())
+
+    @clients
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_reserve_is_left_with_redis_and_without(
+        self, client_of: Any, fails: bool, capsys: Any
+    ) -> None:
+        async def day() -> None:
+            names["client"] = Redis(fails)
+            fleet = Fleet(client_of, (64, 16), 8, "RedisTurns")
+            fleet.discord.lives = lambda shard_id: 0.5
+            await asyncio.sleep(23.9 * HOUR)
+            assert RESERVE <= fleet.discord.least < RESERVE + 8
+
+        run(day())
+        message = "turns without Redis: 'Error connecting'\n"
+        assert (message in capsys.readouterr().out) is fails
+
+
+class TestTaking:
+    def test_cancelled_waits_cost_nothing(self) -> None:
+        async def take() -> None:
+            turns = names["Turns"](Discord(4, 1).info(), RESERVE)
+            await turns.take(0)
+            for _ in range(100):
+                tasks = [asyncio.ensure_future(turns.take(shard_id)) for shard_id in range(4)]
+                await asyncio.sleep(0.01)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+            assert turns.left == 899
+            begin = time.monotonic()
+            await turns.take(0)
+            assert time.monotonic() - begin < 5
+
+        run(take())
+
+    def test_second_loop_goes_on_where_the_first_was_left(self) -> None:
+        async def make() -> Any:
+            return names["Turns"](Discord(1, 1).info(), RESERVE)
+
+        async def take() -> float:
+            begin = time.monotonic()
+            await turns.take(0)
+            return time.monotonic() - begin
+
+        async def leave() -> None:
+            waiting = asyncio.ensure_future(turns.take(0))
+            await asyncio.sleep(1)
+            assert not waiting.done()
+
+        turns = run(make())
+        assert run(take()) == 0
+        run(leave())
+        assert run(take()) == pytest.approx(4.5)
+
+    def test_process_that_runs_what_it_does_not_have_is_told(self) -> None:
+        async def make() -> None:
+            names["Turns"](Discord(4, 1).info(), RESERVE, [3, 4])
+
+        with pytest.raises(ValueError, match="shard_id: expected an integer from 0 to 3, got 4"):
+            run(make())
