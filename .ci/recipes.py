@@ -14,22 +14,19 @@ PACE = 1.0
 """The seconds of PACE in the trials."""
 
 
-def start_lines(gateway: Gateway, *, reserve: int = 100, sharded: bool = False) -> str:
+def start_lines(gateway: Gateway) -> str:
     """Return the lines that look before the start."""
     return replaced(
         block("python", "def fetch("),
         ("https://discord.com/api/v10", gateway.api),
-        ("RESERVE = 100", f"RESERVE = {reserve}"),
         ("time.sleep(6)", f"time.sleep({INTERVAL + 0.5})"),
-        ("look(token, shards=1)", "look(token)" if sharded else "look(token, shards=1)"),
     )
 
 
-def bot_source(gateway: Gateway, bot: str, *changes: tuple[str, str], **options: Any) -> str:
+def bot_source(gateway: Gateway, bot: str) -> str:
     """Return a program that takes turns, with *bot* at its end."""
-    lines = replaced(start_lines(gateway, **options), ("bot.run(token)\n", ""))
     turns = replaced(block("python", "class Turns:"), ("PACE = 50.0", f"PACE = {PACE}"))
-    return replaced(lines + turns + bot, *changes)
+    return start_lines(gateway) + turns + bot
 
 
 def redis_lines(shard_ids: list[int], port: int) -> str:
@@ -38,15 +35,16 @@ def redis_lines(shard_ids: list[int], port: int) -> str:
         block("python", "class RedisTurns("),
         ('host="localhost"', f"port={port}"),
         ("px=6000", f"px={round(1000 * INTERVAL) + 600}"),
-        ("shard_ids = [0, 1, 2, 3]", f"shard_ids = {shard_ids}"),
+        ("shard_ids=[0, 1, 2, 3]", f"shard_ids={shard_ids}"),
     )
 
 
-def make_turns(gateway: Gateway, monkeypatch: Any, bot: str = "", **options: Any) -> Any:
+def make_turns(gateway: Gateway, monkeypatch: Any, bot: str = "", reserve: int = 100) -> Any:
     """Return the `turns` of the README, with a short interval."""
     interval = datetime.timedelta(seconds=INTERVAL)
     monkeypatch.setattr(sessions, "IDENTIFY_INTERVAL", interval)
     monkeypatch.setenv("DISCORD_TOKEN", "secret")
+    monkeypatch.setenv("RESERVE", str(reserve))
     names: dict[str, Any] = {}
-    exec(bot_source(gateway, bot, sharded=True, **options), names)
+    exec(bot_source(gateway, bot), names)
     return names["turns"]

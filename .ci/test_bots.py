@@ -44,8 +44,10 @@ def bot_lines(base: str, arguments: str = "") -> str:
     """Return the recipe for a bot of another base, and what makes the bot."""
     source = re.sub(r"\bdiscord\b", LIBRARY, block("python", "class Bot("))
     prefix = "" if base.endswith("Client") else '"!", '
-    return replaced(f"import {LIBRARY}\n{source}", ("(commands.Bot)", f"({base})")) + (
-        f"\n\nbot = Bot({prefix}{arguments}intents={LIBRARY}.Intents.default())\nbot.run(token)\n"
+    return (
+        f"import {LIBRARY}\nfrom {LIBRARY}.ext import commands\n\n\n"
+        + replaced(source, ("(commands.Bot)", f"({base})"))
+        + f"\n\nbot = Bot({prefix}{arguments}intents={LIBRARY}.Intents.default())\nbot.run(token)\n"
     )
 
 
@@ -54,14 +56,19 @@ def start(tmp_path: pathlib.Path) -> Iterator[Any]:
     """Return a function that starts a process with a bot."""
     with contextlib.ExitStack() as processes:
 
-        def start(gateway: Gateway, source: str) -> "subprocess.Popen[str]":
+        def start(gateway: Gateway, source: str, reserve: int = 100) -> "subprocess.Popen[str]":
             file = tmp_path / f"bot{len(list(tmp_path.iterdir()))}.py"
             file.write_text(source)
             log = processes.enter_context((tmp_path / f"{file.stem}.log").open("w+"))
             arguments = [LIBRARY, file, gateway.api, gateway.url, str(INTERVAL)]
             process = subprocess.Popen(
                 [sys.executable, "-c", DRIVER, *arguments],
-                env={**os.environ, "DISCORD_TOKEN": "secret", "PYTHONPATH": str(FILE.parent)},
+                env={
+                    **os.environ,
+                    "DISCORD_TOKEN": "secret",
+                    "RESERVE": str(reserve),
+                    "PYTHONPATH": str(FILE.parent),
+                },
                 stdout=log,
                 stderr=log,
             )
@@ -72,9 +79,9 @@ def start(tmp_path: pathlib.Path) -> Iterator[Any]:
         yield start
 
 
-def sharded(gateway: Gateway, **options: Any) -> str:
+def sharded(gateway: Gateway) -> str:
     bot = bot_lines("commands.AutoShardedBot", "shard_count=info.shard_count, ")
-    return bot_source(gateway, bot, sharded=True, **options)
+    return bot_source(gateway, bot)
 
 
 @pytest.mark.parametrize("base", BASES[:2])
@@ -91,7 +98,7 @@ def test_bot_with_many_shards_starts_them_by_key(start: Any, base: str) -> None:
     gateway = Gateway(shards=8, max_concurrency=4, interval=INTERVAL)
     with gateway.running():
         lines = bot_lines(base, "shard_count=info.shard_count, ")
-        start(gateway, bot_source(gateway, lines, sharded=True))
+        start(gateway, bot_source(gateway, lines))
         gateway.wait_until_ready(seconds=15)  # where discord.py would take 37
     assert (gateway.broken, sorted(gateway.identifies)) == ([], list(range(8)))
     assert len(gateway.looked) == 1  # shard_count spares the library's own
@@ -137,8 +144,8 @@ def test_reserve_is_left_however_many_sessions_are_lost(
     gateway.loses = Counter(dict.fromkeys(range(8), 10**6))
     log = tmp_path / "bot0.log"
     with gateway.running():
-        one = bot_source(gateway, bot_lines("commands.Bot"), reserve=5)
-        start(gateway, sharded(gateway, reserve=5) if shards > 1 else one)
+        one = bot_source(gateway, bot_lines("commands.Bot"))
+        start(gateway, sharded(gateway) if shards > 1 else one, reserve=5)
         text = "too few sessions are left until "
         logs = LIBRARY == "discord"  # the forks say nothing by default
         gateway.wait_until(lambda: gateway.remaining == 5, seconds=60)
@@ -181,7 +188,7 @@ class TestSeveralProcesses:
             arguments = f"shard_count=8, shard_ids={shard_ids}, "
             bot = redis_lines(shard_ids, server.port)
             bot += bot_lines("commands.AutoShardedBot", arguments)
-            start(gateway, bot_source(gateway, bot, sharded=True))
+            start(gateway, bot_source(gateway, bot))
 
     def test_they_take_turns(self, start: Any, redis_server: Any) -> None:
         gateway = Gateway(shards=8, max_concurrency=2, interval=INTERVAL, loses=Counter([1, 4]))

@@ -11,12 +11,9 @@ from readme import block
 
 RESERVE = 100
 
-names: dict[str, Any] = {"RESERVE": RESERVE}
-with_turns = "import time\n" + block("python", "class Turns:").replace(
-    "turns = Turns(info, RESERVE)\n", ""
-)
-with_redis = block("python", "class RedisTurns(").split("shard_ids = ")[0]
-exec(with_turns + with_redis, names)
+names: dict[str, Any] = {"RESERVE": RESERVE, "time": time}
+for lines in (block("python", "class Turns:"), block("python", "class RedisTurns(")):
+    exec(lines.split("\nturns = ")[0], names)
 
 BOTS = [(1, 1, 1000), (8, 1, 1000), (16, 16, 1000), (48, 16, 1000), (160, 16, 2000)]
 bots = pytest.mark.parametrize("bot", BOTS, ids=lambda bot: "{} at {}".format(*bot))

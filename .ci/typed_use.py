@@ -18,7 +18,7 @@ else:
         """Stand in for the one of Python 3.11."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MyLimit(SessionStartLimit):
     """A subclass that adds a field."""
 
@@ -38,7 +38,7 @@ def read(answer: dict[str, Any], read_at: datetime.datetime) -> GatewayBotInfo |
     try:
         info = GatewayBotInfo.from_payload(answer, created_at=read_at)
     except PayloadError as error:
-        assert_type(error.args, tuple[Any, ...])
+        assert_type(error.retry_after, datetime.timedelta | None)
         return None
     assert_type(info, GatewayBotInfo)
     return info
