@@ -324,9 +324,9 @@ def _check_limit(name: str, value: object) -> SessionStartLimit:
 def _payload_error(error: Exception, payload: Any, path: str = "") -> PayloadError:
     """Return what is wrong with *payload*, which stands at *path*, where *error* was raised."""
     prefix = f"{path}." if path else ""
-    if not isinstance(payload, Mapping):
-        return PayloadError(_message(path or "payload", "a mapping", payload))
     if not isinstance(error, KeyError):
+        if not isinstance(payload, Mapping):
+            return PayloadError(_message(path or "payload", "a mapping", payload))
         return PayloadError(f"{prefix}{error}")
     problem = f"{prefix}{error.args[0]}: missing"
     if isinstance(payload.get("message"), str):
@@ -335,7 +335,7 @@ def _payload_error(error: Exception, payload: Any, path: str = "") -> PayloadErr
         problem += "; this is the whole answer, which GatewayBotInfo.from_payload reads"
     elif "url" in payload and payload.keys().isdisjoint({"shards", "session_start_limit"}):
         problem += "; this is the answer to GET /gateway, not to GET /gateway/bot"
-    seconds: Any = payload.get("retry_after")
+    seconds = payload.get("retry_after")
     retry_after = None
     if type(seconds) in (int, float) and 0 <= seconds <= datetime.timedelta.max // _SECOND:
         retry_after = datetime.timedelta(seconds=seconds)

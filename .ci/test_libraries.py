@@ -17,7 +17,7 @@ import pytest
 import time_machine
 
 from sessions import GatewayBotInfo, PayloadError, SessionStartLimit
-from test_sessions import FILE, READ_AT, make_info, make_limit, payload
+from test_sessions import ANSWER, FILE, READ_AT, make_info, make_limit
 
 FIELDS = dataclasses.asdict(make_info())
 
@@ -139,7 +139,7 @@ def test_cattrs_writes_what_it_reads() -> None:
 
 
 def test_orjson_writes_the_payload() -> None:
-    assert orjson.loads(orjson.dumps(make_info().to_payload())) == payload()
+    assert orjson.loads(orjson.dumps(make_info().to_payload())) == ANSWER
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ class TestHeldClock:
             limit = SessionStartLimit(
                 total=1, remaining=1, reset_after=datetime.timedelta(hours=1), max_concurrency=1
             )
-            read = GatewayBotInfo.from_payload(payload())
+            read = GatewayBotInfo.from_payload(ANSWER)
         assert (limit.created_at, read.session_start_limit.created_at) == (READ_AT, READ_AT)
 
     def test_real_times_are_taken_and_kept(self, hold: Any) -> None:
@@ -193,10 +193,10 @@ def test_import_hook_that_checks_types_lets_an_answer_pass(hook: str, tmp_path: 
 {hook}
 check("mybot")
 from mybot.sessions import GatewayBotInfo
-info = GatewayBotInfo.from_payload({payload()})
+info = GatewayBotInfo.from_payload({ANSWER})
 info.buckets([1, 2])
 limit = info.copy(shard_count=3).session_start_limit.copy(remaining=5)
-print(limit.can_start(limit.rate_limit_key(5)), info.to_payload() == {payload()})
+print(limit.can_start(limit.rate_limit_key(5)), info.to_payload() == {ANSWER})
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE)
     assert done.stdout.split() == [b"True", b"True"]
