@@ -848,7 +848,6 @@ class TestCommand:
         "HTML": (b"<html>502</html>", "cannot read b'<html>502</html>' as JSON: Expecting .+"),
         "half": (json.dumps(ANSWER).encode()[:-20], 'cannot read b\'{"url": .+ as JSON: .+'),
         "bytes": (b"\x1b\xff", r"cannot read b'\\x1b\\xff' as JSON: .+"),
-        "brackets": (b"[" * 200_000, "cannot read .+ as JSON: .+"),
         "digits": (b"[" + b"1" * 5000 + b"]", "cannot read .+ as JSON: .+"),
         "refusal": (RATE_LIMITED, ".+; the answer says '.+'; ask again in 22:58:41"),
         "block": ({"message": BLOCKED}, f".*'{re.escape(BLOCKED)}'"),
@@ -892,12 +891,13 @@ class TestCommand:
 
 PYTHON = [sys.executable, "-E"]
 COMMAND = [*PYTHON, str(FILE)]
+TEXT = json.dumps(ANSWER)
 
 
-def run(*command, answer=ANSWER, **options):
-    """Run a command with *answer* as its standard input."""
-    options.update(input=json.dumps(answer, indent=1), stdout=subprocess.PIPE, text=True)
-    return subprocess.run(command, timeout=60, **options)
+def run(*command, stdin=TEXT, **options):
+    """Run a command and catch its output."""
+    options.update(input=stdin, stdout=subprocess.PIPE, text=True, timeout=60)
+    return subprocess.run(command, **options)
 
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX system")
@@ -910,15 +910,19 @@ class TestProcess:
         assert "Shards          9\n" in run(*COMMAND, *name).stdout
 
     def test_answer_that_is_more_than_a_pipe_holds_is_read_whole(self):
-        assert run(*COMMAND, answer={**ANSWER, "new": "x" * 3_000_000}).returncode == 0
+        answer = json.dumps({**ANSWER, "new": "x" * 3_000_000}, indent=1)
+        assert run(*COMMAND, stdin=answer).returncode == 0
 
-    def test_python_without_assertions_checks_as_well(self):
-        done = run(*PYTHON, "-O", str(FILE), answer=with_limit(total=-1), stderr=subprocess.DEVNULL)
+    def test_nesting_that_is_too_deep_for_python_is_one_line_and_status_2(self):
+        done = run(*COMMAND, stdin="[" * 200_000, stderr=subprocess.PIPE)
+        assert re.fullmatch("sessions.py: cannot read .+ as JSON: .+\n", done.stderr)
         assert done.returncode == 2
 
-    @needs_posix
-    def test_answer_may_be_in_a_file_that_is_none(self):
-        assert run(*COMMAND, "/dev/stdin").returncode == 0
+    def test_python_without_assertions_checks_as_well(self):
+        done = run(
+            *PYTHON, "-O", str(FILE), stdin=TEXT.replace("999", "-1"), stderr=subprocess.PIPE
+        )
+        assert done.returncode == 2
 
     @needs_posix
     @pytest.mark.parametrize("redirection", ["</dev/null", "<&-"])
@@ -948,7 +952,7 @@ class TestProcess:
     @pytest.mark.parametrize(("arguments", "status", "times"), [([], 0, 1), ([os.devnull], 2, 0)])
     def test_at_a_terminal_it_says_what_it_waits_for(self, terminal, arguments, status, times):
         keyboard, screen = terminal
-        os.write(keyboard, json.dumps(ANSWER).encode() + b"\n\x04")
+        os.write(keyboard, TEXT.encode() + b"\n\x04")
         done = subprocess.run([*COMMAND, *arguments], stdin=screen, capture_output=True, timeout=60)
         message = b"waiting for the answer to GET /gateway/bot on standard input\n"
         assert done.returncode == status
