@@ -8,10 +8,8 @@ So read the answer and look before you connect:
 
     info = GatewayBotInfo.from_payload(answer)  # the answer's JSON, decoded
     if info.session_start_limit.can_start(info.shard_count + 100):  # 100 in reserve
-        for bucket in info.buckets():
-            ...  # IDENTIFY every shard of the bucket, then wait for IDENTIFY_INTERVAL
-
-Buckets order a first start. For sessions that are lost later, the README has a class.
+        for bucket in info.buckets():  # for a first start; lost sessions have to take turns
+            ...  # IDENTIFY its shards, then sleep for IDENTIFY_INTERVAL.total_seconds()
 
 Run as a script, it reads an answer and tells whether enough sessions are left; it does not fetch
 one. `python3 sessions.py --help` says how. It needs Python 3.10 or newer. The rules are Discord's:
@@ -47,10 +45,10 @@ _InfoT = TypeVar("_InfoT", bound="GatewayBotInfo")
 
 
 class PayloadError(ValueError):
-    """The payload is no valid answer. The message starts with the path of what is wrong in it."""
+    """The payload is not a valid answer. The message starts with the path of what is wrong."""
 
     retry_after: datetime.timedelta | None = None
-    """How long Discord wants you to wait before you ask again; None if the payload does not say.
+    """How long Discord wants you to wait before you ask again; None if it does not say.
 
     https://docs.discord.com/developers/topics/rate-limits#exceeding-a-rate-limit
     """
@@ -66,8 +64,8 @@ class SessionStartLimit:
 
     The constructor raises TypeError for a value of a wrong type (a bool is not a count) and
     ValueError for one out of range. Counts go up to 2**31 - 1, as in Discord's API. Setting or
-    deleting any attribute, a misspelled one too, raises `dataclasses.FrozenInstanceError`. Limits
-    of the same numbers are equal, whenever they were read.
+    deleting any attribute, a misspelled one too, raises `dataclasses.FrozenInstanceError`; only a
+    plain subclass may have others. Limits of the same numbers are equal, whenever they were read.
 
     https://docs.discord.com/developers/events/gateway#session-start-limit-object
     """
@@ -148,7 +146,7 @@ class SessionStartLimit:
         """Return a copy with *changes* to its fields, as `dataclasses.replace` does.
 
         It is checked like a new object. All other fields keep their values, `created_at` too.
-        Raises TypeError for an unknown field, and what the constructor raises.
+        Raises what the constructor raises, and TypeError for an unknown field.
         """
         return replace(self, **changes)
 
@@ -165,8 +163,8 @@ class SessionStartLimit:
     def can_start(self, sessions: int) -> bool:
         """Return whether that many sessions were left at `created_at`.
 
-        Ask for more than you start: nobody knows whether the last session is safe. Raises
-        TypeError or ValueError for what is not a count.
+        Ask for more than you start: the last one may already reset the token. Raises TypeError or
+        ValueError for what is not a count.
         """
         return _check_count("sessions", sessions) <= self.remaining
 
@@ -186,7 +184,7 @@ class GatewayBotInfo:
     """What Discord answers to `GET /gateway/bot`.
 
     The constructor raises TypeError for a value of a wrong type and ValueError for a wrong value.
-    Setting or deleting any attribute raises `dataclasses.FrozenInstanceError`.
+    It is frozen as a SessionStartLimit is.
 
     https://docs.discord.com/developers/events/gateway#get-gateway-bot
     """
@@ -215,8 +213,8 @@ class GatewayBotInfo:
         """Make one from the answer, decoded.
 
         *created_at* is when it was read, now if not given. Unknown keys are ignored. Raises
-        PayloadError for whatever is wrong with the payload, with the message of Discord's if it
-        is a refusal, and TypeError or ValueError for a wrong *created_at*.
+        PayloadError for whatever is wrong with the payload, with Discord's message if it is a
+        refusal, and TypeError or ValueError for a wrong *created_at*.
         """
         try:
             limit_payload = payload["session_start_limit"]
@@ -228,7 +226,7 @@ class GatewayBotInfo:
         return cls(url=url, shard_count=shard_count, session_start_limit=limit)
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the answer as Discord writes it. `created_at` is to be stored beside it."""
+        """Return the answer as Discord writes it. Store `created_at` beside it to restore it."""
         return {
             "url": self.url,
             "shards": self.shard_count,
@@ -256,25 +254,25 @@ class GatewayBotInfo:
         """
         ids = range(self.shard_count) if shard_ids is None else shard_ids
         checked = {_check_count("shard_id", each, 0, self.shard_count - 1) for each in ids}
-        turns: Counter[int] = Counter()  # by key: how many of its shards have a bucket
+        turns: Counter[int] = Counter()  # by key: the turn of its next shard
         buckets: defaultdict[int, list[int]] = defaultdict(list)  # by turn
         for shard_id in sorted(checked):
             key = self.session_start_limit.rate_limit_key(shard_id)
             buckets[turns[key]].append(shard_id)
             turns[key] += 1
-        # In order, as no key takes a turn before the turn before it.
+        # A turn is first used after the one before it: so they are in order.
         return [tuple(bucket) for bucket in buckets.values()]
 
 
 def _shown(value: object, length: int = 80) -> str:
-    """Return the repr of *value*, which is printable, in at most *length* characters."""
+    """Return a printable repr of *value*, of at most *length* characters."""
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = length
     return shortener.repr(value)[:length]  # Repr bounds each level of a value, but not the whole
 
 
-def _seconds(duration: datetime.timedelta) -> str:
-    """Return *duration* as people write it: in whole seconds, rounded up."""
+def _rounded(duration: datetime.timedelta) -> str:
+    """Return *duration* as text, rounded up to whole seconds."""
     return str(-(-duration // _SECOND) * _SECOND)
 
 
@@ -282,7 +280,7 @@ def _message(name: str, expected: str, value: object) -> str:
     return f"{name}: expected {expected}, got {_shown(value)}"
 
 
-# Each of these returns *value* if it is what the field *name* may hold.
+# Each of these returns *value* if it is what *name* has to be.
 
 
 def _check_count(name: str, value: object, minimum: int = 0, maximum: int = 2**31 - 1) -> int:
@@ -293,14 +291,14 @@ def _check_count(name: str, value: object, minimum: int = 0, maximum: int = 2**3
 
 
 def _check_duration(name: str, value: object) -> datetime.timedelta:
-    if type(value) is datetime.timedelta and value >= _ZERO:  # pendulum's divides otherwise
+    if type(value) is datetime.timedelta and value >= _ZERO:  # a subclass may divide otherwise
         return value
     error = ValueError if type(value) is datetime.timedelta else TypeError
     raise error(_message(name, "a timedelta of zero or more", value))
 
 
 def _check_moment(name: str, value: object) -> datetime.datetime:
-    """Return *value* in UTC: a sum in a local zone would not notice clocks that change."""
+    """Return *value* in UTC: adding to a local time would not notice clocks that change."""
     if isinstance(value, datetime.datetime) and value.utcoffset() is not None:
         return value.astimezone(_UTC)
     error = ValueError if isinstance(value, datetime.datetime) else TypeError
@@ -322,7 +320,7 @@ def _check_limit(name: str, value: object) -> SessionStartLimit:
 
 
 def _payload_error(error: Exception, payload: Any, path: str = "") -> PayloadError:
-    """Return what is wrong with *payload*, which stands at *path*, where *error* was raised."""
+    """Return the error for *payload*, which stands at *path*; reading it raised *error*."""
     prefix = f"{path}." if path else ""
     if not isinstance(error, KeyError):
         if not isinstance(payload, Mapping):
@@ -331,7 +329,7 @@ def _payload_error(error: Exception, payload: Any, path: str = "") -> PayloadErr
     problem = f"{prefix}{error.args[0]}: missing"
     if isinstance(payload.get("message"), str):
         problem += f"; the answer says {_shown(payload['message'], 300)}"
-    elif path in payload:  # what holds it was given
+    elif path in payload:  # a whole answer was given for its limit
         problem += "; this is the whole answer, which GatewayBotInfo.from_payload reads"
     elif "url" in payload and payload.keys().isdisjoint({"shards", "session_start_limit"}):
         problem += "; this is the answer to GET /gateway, not to GET /gateway/bot"
@@ -339,10 +337,10 @@ def _payload_error(error: Exception, payload: Any, path: str = "") -> PayloadErr
     retry_after = None
     if type(seconds) in (int, float) and 0 <= seconds <= datetime.timedelta.max // _SECOND:
         retry_after = datetime.timedelta(seconds=seconds)
-        problem += f"; ask again in {_seconds(retry_after)}"
-    refusal = PayloadError(problem)
-    refusal.retry_after = retry_after
-    return refusal
+        problem += f"; ask again in {_rounded(retry_after)}"
+    missing = PayloadError(problem)
+    missing.retry_after = retry_after
+    return missing
 
 
 def _report(info: GatewayBotInfo) -> str:
@@ -358,7 +356,7 @@ Full start      {last_turn * IDENTIFY_INTERVAL}
 Sessions left   {limit.remaining}
 Sessions total  {limit.total}
 Sessions used   {limit.used}
-Reset           {limit.reset_at:%Y-%m-%d %H:%M:%S} UTC, in {_seconds(limit.reset_after)}
+Reset           {limit.reset_at:%Y-%m-%d %H:%M:%S} UTC, in {_rounded(limit.reset_after)}
 """
 
 
@@ -412,16 +410,18 @@ def _main() -> int:
     except OSError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     try:
-        info = GatewayBotInfo.from_payload(json.loads(answer))
-    except PayloadError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+        payload = json.loads(answer)
     except (RecursionError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: cannot read {_shown(answer)} as JSON: {error}\n")
+    try:
+        info = GatewayBotInfo.from_payload(payload)
+    except PayloadError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     limit = info.session_start_limit
     sessions = info.shard_count if arguments.sessions is None else arguments.sessions
     enough = sessions + arguments.reserve <= limit.remaining
     sentences = "" if enough else _shortage(limit, sessions, arguments.reserve)
-    sys.stdout.write(_report(info) + sentences)  # print() says nothing if standard output is closed
+    sys.stdout.write(_report(info) + sentences)  # print() would not notice that it is closed
     return 0 if enough else 1
 
 

@@ -9,46 +9,31 @@ import tempfile
 import venv
 
 CI = pathlib.Path(__file__).parent
-VERSIONS = ("3.10", "3.12", "3.14")
+SETTINGS = {
+    "include": ["bot"],
+    "typeCheckingMode": "strict",
+    "reportUnnecessaryTypeIgnoreComment": "error",
+}
 
 with tempfile.TemporaryDirectory() as directory:
     root = pathlib.Path(directory)
-    venv.create(
-        root / "python"
-    )  # with neither typing_extensions nor anything else that is not everywhere
+    venv.create(root / "python")  # without typing_extensions, or anything that is not everywhere
     python = str(root / "python" / "bin" / "python")
     vendor = root / "bot" / "_vendor"
     vendor.mkdir(parents=True)
-    (vendor / "__init__.py").touch()
-    (vendor.parent / "__init__.py").touch()
+    for package in (vendor, vendor.parent):
+        (package / "__init__.py").touch()
     shutil.copy(CI.parent / "sessions.py", vendor)
     for name in ("typed_use.py", "typed_misuse.py"):
         shutil.copy(CI / name, vendor.parent)
+    (root / "pyrightconfig.json").write_text(json.dumps(SETTINGS))
 
     failed = False
-    for version in VERSIONS:
-        settings = {
-            "include": ["bot"],
-            "typeCheckingMode": "strict",
-            "pythonVersion": version,
-            "reportUnnecessaryTypeIgnoreComment": "error",
-        }
-        (root / "pyrightconfig.json").write_text(json.dumps(settings))
-        mypy = [
-            "mypy",
-            "--config-file=",
-            "--strict",
-            "--python-executable",
-            python,
-            "--python-version",
-            version,
-            "bot",
-        ]
-        pyright = ["pyright", "--warnings", "--pythonpath", python]
+    for version in ("3.10", "3.12", "3.14"):
+        mypy = f"mypy --config-file= --strict --python-executable {python} bot --python-version"
+        pyright = f"pyright --warnings --pythonpath {python} --pythonversion"
         for command in (mypy, pyright):
-            print(f"{command[0]} for {version}:", flush=True)
-            failed |= (
-                subprocess.run([sys.executable, "-m", *command], cwd=root, check=False).returncode
-                != 0
-            )
+            print(f"{command.split()[0]} for {version}:", flush=True)
+            arguments = [sys.executable, "-m", *command.split(), version]
+            failed |= subprocess.run(arguments, cwd=root, check=False).returncode != 0
 sys.exit(failed)

@@ -39,12 +39,11 @@ def redis_lines(shard_ids: list[int], port: int) -> str:
     )
 
 
-def make_turns(gateway: Gateway, monkeypatch: Any, bot: str = "", reserve: int = 100) -> Any:
+def make_turns(gateway: Gateway, monkeypatch: Any) -> Any:
     """Return the `turns` of the README, with a short interval."""
     interval = datetime.timedelta(seconds=INTERVAL)
     monkeypatch.setattr(sessions, "IDENTIFY_INTERVAL", interval)
     monkeypatch.setenv("DISCORD_TOKEN", "secret")
-    monkeypatch.setenv("RESERVE", str(reserve))
     names: dict[str, Any] = {}
-    exec(bot_source(gateway, bot), names)
+    exec(bot_source(gateway, ""), names)
     return names["turns"]

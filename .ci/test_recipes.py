@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import multiprocessing
 import os
 import pathlib
 import shutil
@@ -13,7 +12,7 @@ import time
 import types
 import urllib.error
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -22,7 +21,7 @@ import pytest
 from aiohttp import web
 from gateway import Gateway
 from readme import block
-from recipes import INTERVAL, make_turns, redis_lines, start_lines
+from recipes import INTERVAL, make_turns, start_lines
 
 from sessions import GatewayBotInfo, PayloadError, SessionStartLimit
 from test_sessions import BLOCKED, FILE, RATE_LIMITED
@@ -292,69 +291,6 @@ class TestOwnClient:
                 asyncio.run(client.run(range(12), gateway.all_are_ready, seconds))
         assert gateway.broken == []
         assert len(gateway.identifies) > 12
-
-    def test_reserve_is_left_however_many_sessions_are_lost(self, monkeypatch: Any) -> None:
-        gateway = Gateway(shards=12, max_concurrency=4, interval=INTERVAL, remaining=30)
-        gateway.loses = Counter(dict.fromkeys(range(12), 10**6))
-        with gateway.running():
-            client = Client(gateway.url, make_turns(gateway, monkeypatch, reserve=5))
-            asyncio.run(client.run(range(12), lambda: gateway.remaining <= 5))
-            asyncio.run(client.run(range(12), lambda: False, seconds=5))
-        assert (gateway.broken, gateway.remaining, len(gateway.looked)) == ([], 5, 1)
-
-
-def run_process(url: str, api: str, redis_port: int, shard_ids: list[int]) -> None:
-    """Run some of twelve shards, with turns in Redis."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        gateway = types.SimpleNamespace(api=api)
-        turns = make_turns(gateway, monkeypatch, redis_lines(shard_ids, redis_port))  # type: ignore[arg-type]
-        asyncio.run(Client(url, turns).run(shard_ids, lambda: False, 60))
-
-
-class TestSeveralProcesses:
-    @pytest.fixture
-    def start(self) -> Iterator[Any]:
-        """Return a function that starts a process with some shards."""
-        spawn = multiprocessing.get_context("spawn")
-        processes = []
-
-        def start(gateway: Gateway, redis_port: int, shard_ids: list[int]) -> Any:
-            arguments = (gateway.url, gateway.api, redis_port, shard_ids)
-            process = spawn.Process(target=run_process, args=arguments)
-            process.start()
-            processes.append(process)
-            return process
-
-        yield start
-        for process in processes:
-            process.kill()
-            process.join()
-
-    def test_they_take_turns_even_if_one_is_killed(self, start: Any, redis_server: Any) -> None:
-        shares = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-        gateway = Gateway(shards=12, max_concurrency=2, interval=INTERVAL, loses=Counter([1, 5]))
-        with gateway.running():
-            processes = [start(gateway, redis_server.port, share) for share in shares]
-            gateway.wait_until(lambda: not gateway.ready.isdisjoint(shares[1]))
-            processes[1].kill()
-            processes[1].join()
-            time.sleep(0.2)
-            gateway.ready -= set(shares[1])
-            start(gateway, redis_server.port, shares[1])
-            gateway.wait_until_ready(seconds=60)
-        assert gateway.broken == []
-        assert len(gateway.identifies) > 14
-
-    def test_they_go_on_without_redis(self, start: Any, redis_server: Any, capfd: Any) -> None:
-        gateway = Gateway(shards=8, max_concurrency=2, interval=INTERVAL)
-        gateway.loses = Counter(dict.fromkeys(range(8), 2))
-        with gateway.running():
-            for share in ([0, 1, 2, 3], [4, 5, 6, 7]):
-                start(gateway, redis_server.port, share)
-            gateway.wait_until(lambda: len(gateway.identifies) > 4)
-            redis_server.stop()
-            gateway.wait_until_ready(seconds=100)
-        assert "turns without Redis: " in capfd.readouterr().out
 
 
 def test_public_attributes_of_hikari_are_here_with_the_same_types() -> None:
