@@ -33,7 +33,8 @@ class Clock(selectors.SelectSelector):
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run *main* as `asyncio.run` does, on the virtual clock, which goes on between two runs."""
-    with mock.patch("time.monotonic", side_effect=lambda: Clock.now):
+    now = mock.Mock(side_effect=lambda: Clock.now)
+    with mock.patch.multiple("time", monotonic=now, time=now):
         loop = asyncio.SelectorEventLoop(Clock())
         try:
             return loop.run_until_complete(main)

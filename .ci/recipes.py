@@ -23,19 +23,19 @@ def start_lines(gateway: Gateway) -> str:
     )
 
 
-def bot_source(gateway: Gateway, bot: str) -> str:
-    """Return a program that takes turns, with *bot* at its end."""
-    turns = replaced(block("python", "class Turns:"), ("PACE = 50.0", f"PACE = {PACE}"))
-    return start_lines(gateway) + turns + bot
+def turn_lines() -> str:
+    """Return the lines that take turns, with a short pace."""
+    return replaced(block("python", "class Turns:"), ("PACE = 50.0", f"PACE = {PACE}"))
 
 
 def redis_lines(shard_ids: list[int], port: int) -> str:
     """Return the lines for one of several processes."""
+    lines = block("python", "class RedisTurns(").replace("6 * turn", f"{INTERVAL + 0.2} * turn")
     return replaced(
-        block("python", "class RedisTurns("),
+        lines,
         ('host="localhost"', f"port={port}"),
         ("px=6000", f"px={round(1000 * INTERVAL) + 600}"),
-        ("shard_ids=[0, 1, 2, 3]", f"shard_ids={shard_ids}"),
+        ("shard_ids = [0, 1, 2, 3]", f"shard_ids = {shard_ids}"),
     )
 
 
@@ -45,5 +45,5 @@ def make_turns(gateway: Gateway, monkeypatch: Any) -> Any:
     monkeypatch.setattr(sessions, "IDENTIFY_INTERVAL", interval)
     monkeypatch.setenv("DISCORD_TOKEN", "secret")
     names: dict[str, Any] = {}
-    exec(bot_source(gateway, ""), names)
+    exec(start_lines(gateway) + turn_lines(), names)
     return names["turns"]

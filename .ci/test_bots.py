@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from gateway import Gateway
 from readme import block, replaced
-from recipes import INTERVAL, bot_source, redis_lines
+from recipes import INTERVAL, redis_lines, start_lines, turn_lines
 
 from test_sessions import FILE
 
@@ -42,15 +42,30 @@ DRIVER = textwrap.dedent("""
 """)
 
 
-def bot_lines(base: str, arguments: str = "") -> str:
-    """Return the recipe for a bot of another base, and what makes the bot."""
+def bot_lines(base: str, arguments: str = "", names: str = "") -> str:
+    """Return a bot that takes turns."""
     source = re.sub(r"\bdiscord\b", LIBRARY, block("python", "class Bot("))
     prefix = "" if base.endswith("Client") else '"!", '
-    return (
-        f"import {LIBRARY}\nfrom {LIBRARY}.ext import commands\n\n\n"
-        + replaced(source, ("(commands.Bot)", f"({base})"))
-        + f"\n\nbot = Bot({prefix}{arguments}intents={LIBRARY}.Intents.default())\nbot.run(token)\n"
-    )
+    return f"""\
+import {LIBRARY}
+from {LIBRARY}.ext import commands
+from look import info, {names}token, turns
+
+
+{replaced(source, ("(commands.Bot)", f"({base})"))}
+
+bot = Bot({prefix}{arguments}intents={LIBRARY}.Intents.default())
+bot.run(token)
+"""
+
+
+ONE = bot_lines("commands.Bot")
+SHARDED = bot_lines("commands.AutoShardedBot", "shard_count=info.shard_count, ")
+OF_SEVERAL = bot_lines(
+    "commands.AutoShardedBot",
+    "shard_count=info.shard_count, shard_ids=shard_ids, ",
+    names="shard_ids, ",
+)
 
 
 @pytest.fixture
@@ -58,10 +73,15 @@ def start(tmp_path: pathlib.Path) -> Iterator[Any]:
     """Return a function that starts a process with a bot."""
     with contextlib.ExitStack() as processes:
 
-        def start(gateway: Gateway, source: str, reserve: int = 100) -> "subprocess.Popen[str]":
-            file = tmp_path / f"bot{len(list(tmp_path.iterdir()))}.py"
-            file.write_text(source)
-            log = processes.enter_context((tmp_path / f"{file.stem}.log").open("w+"))
+        def start(
+            gateway: Gateway, bot: str, more: str = "", reserve: int = 100
+        ) -> "subprocess.Popen[str]":
+            directory = tmp_path / f"bot{len(list(tmp_path.glob('bot*')))}"
+            directory.mkdir()
+            (directory / "look.py").write_text(start_lines(gateway) + turn_lines() + more)
+            file = directory / "bot.py"
+            file.write_text(bot)
+            log = processes.enter_context((directory / "log").open("w+"))
             arguments = [LIBRARY, file, gateway.api, gateway.url, str(INTERVAL)]
             process = subprocess.Popen(
                 [sys.executable, "-c", DRIVER, *arguments],
@@ -69,7 +89,7 @@ def start(tmp_path: pathlib.Path) -> Iterator[Any]:
                     **os.environ,
                     "DISCORD_TOKEN": "secret",
                     "RESERVE": str(reserve),
-                    "PYTHONPATH": str(FILE.parent),
+                    "PYTHONPATH": f"{FILE.parent}:{directory}",
                 },
                 stdout=log,
                 stderr=log,
@@ -81,16 +101,11 @@ def start(tmp_path: pathlib.Path) -> Iterator[Any]:
         yield start
 
 
-def sharded(gateway: Gateway) -> str:
-    bot = bot_lines("commands.AutoShardedBot", "shard_count=info.shard_count, ")
-    return bot_source(gateway, bot)
-
-
 @pytest.mark.parametrize("base", BASES[:2])
 def test_bot_with_one_shard_starts(start: Any, base: str) -> None:
     gateway = Gateway(shards=9, max_concurrency=1, interval=INTERVAL)
     with gateway.running():
-        start(gateway, bot_source(gateway, bot_lines(base)))
+        start(gateway, bot_lines(base))
         gateway.wait_until(lambda: gateway.ready == {0})
     assert gateway.identifies == [0]
 
@@ -99,8 +114,7 @@ def test_bot_with_one_shard_starts(start: Any, base: str) -> None:
 def test_bot_with_many_shards_starts_them_by_key(start: Any, base: str) -> None:
     gateway = Gateway(shards=8, max_concurrency=4, interval=INTERVAL)
     with gateway.running():
-        lines = bot_lines(base, "shard_count=info.shard_count, ")
-        start(gateway, bot_source(gateway, lines))
+        start(gateway, bot_lines(base, "shard_count=info.shard_count, "))
         gateway.wait_until_ready(seconds=15)  # where discord.py would take 37
     assert (gateway.broken, sorted(gateway.identifies)) == ([], list(range(8)))
     assert len(gateway.looked) == LOOKS  # shard_count spares another
@@ -110,7 +124,7 @@ def test_lost_sessions_and_closed_connections_keep_the_rule(start: Any) -> None:
     gateway = Gateway(shards=8, max_concurrency=4, interval=INTERVAL)
     gateway.fails, gateway.loses = Counter({2: 1}), Counter([0, 1, 5, 5])
     with gateway.running():
-        start(gateway, sharded(gateway))
+        start(gateway, SHARDED)
         gateway.wait_until_ready(seconds=60)
     assert (gateway.broken, len(gateway.identifies)) == ([], 8 + 1 + 4)
 
@@ -118,11 +132,11 @@ def test_lost_sessions_and_closed_connections_keep_the_rule(start: Any) -> None:
 def test_process_that_is_restarted_at_once_keeps_the_rule(start: Any) -> None:
     gateway = Gateway(shards=4, max_concurrency=2, interval=INTERVAL * 2)
     with gateway.running():
-        process = start(gateway, sharded(gateway))
+        process = start(gateway, SHARDED)
         gateway.wait_until(lambda: len(gateway.identifies) >= 3)
         process.kill()
         gateway.ready.clear()
-        start(gateway, sharded(gateway))
+        start(gateway, SHARDED)
         gateway.wait_until_ready()
     assert gateway.broken == []
 
@@ -131,11 +145,11 @@ def test_bot_is_refused_and_starts_once_it_is_time(start: Any, tmp_path: pathlib
     gateway = Gateway(shards=1, max_concurrency=1, interval=INTERVAL)
     gateway.refusals = [(429, '{"message": "You are being rate limited."}', {"Retry-After": "2"})]
     with gateway.running():
-        start(gateway, bot_source(gateway, bot_lines("commands.Bot")))
+        start(gateway, ONE)
         gateway.wait_until(lambda: gateway.ready == {0})
     refused, answered, *_ = gateway.looked
     assert answered - refused >= 2
-    assert "You are being rate limited." in (tmp_path / "bot0.log").read_text()
+    assert "You are being rate limited." in (tmp_path / "bot0" / "log").read_text()
 
 
 @pytest.mark.parametrize("shards", [1, 8])
@@ -144,10 +158,9 @@ def test_reserve_is_left_however_many_sessions_are_lost(
 ) -> None:
     gateway = Gateway(shards=shards, max_concurrency=4, interval=INTERVAL, remaining=20)
     gateway.loses = Counter(dict.fromkeys(range(8), 10**6))
-    log = tmp_path / "bot0.log"
+    log = tmp_path / "bot0" / "log"
     with gateway.running():
-        one = bot_source(gateway, bot_lines("commands.Bot"))
-        start(gateway, sharded(gateway) if shards > 1 else one, reserve=5)
+        start(gateway, SHARDED if shards > 1 else ONE, reserve=5)
         text = "too few sessions are left until "
         gateway.wait_until(lambda: gateway.remaining == 5, seconds=60)
         gateway.wait_until(lambda: text in log.read_text(), seconds=60)
@@ -159,17 +172,15 @@ def test_log_of_a_bot_that_starts_at_the_reserve_stays_small(
     start: Any, tmp_path: pathlib.Path
 ) -> None:
     gateway = Gateway(shards=2, max_concurrency=2, interval=INTERVAL)
-    log = tmp_path / "bot0.log"
+    log = tmp_path / "bot0" / "log"
     with gateway.running():
-        made = "turns = Turns(info, RESERVE)\n"
-        start(gateway, replaced(sharded(gateway), (made, NOTHING_LEFT)))
+        start(gateway, SHARDED, NOTHING_LEFT)
         gateway.wait_until(lambda: log.read_text().count("TRY") >= 4, seconds=60)
     assert gateway.identifies == []
     assert log.stat().st_size < 4 * 10_000  # 1 MB in 100 tries
 
 
 NOTHING_LEFT = """
-turns = Turns(info, RESERVE)
 turns.left = 0
 take = turns.take
 
@@ -187,9 +198,7 @@ class TestSeveralProcesses:
     SHARES = ([0, 1, 2, 3], [4, 5, 6, 7])
 
     def start(self, start: Any, gateway: Gateway, server: Any, shard_ids: list[int]) -> Any:
-        bot = redis_lines(shard_ids, server.port)
-        arguments = f"shard_count=8, shard_ids={shard_ids}, "
-        return start(gateway, bot_source(gateway, bot + bot_lines(BASES[2], arguments)))
+        return start(gateway, OF_SEVERAL, redis_lines(shard_ids, server.port))
 
     def test_they_take_turns_even_if_one_is_killed(self, start: Any, redis_server: Any) -> None:
         gateway = Gateway(shards=8, max_concurrency=2, interval=INTERVAL, loses=Counter([1, 4]))
@@ -216,22 +225,24 @@ class TestSeveralProcesses:
             gateway.wait_until(lambda: len(gateway.identifies) > 10, seconds=60)
             redis_server.stop()
             gateway.wait_until_ready(seconds=120)
-        logs = "".join(log.read_text() for log in tmp_path.glob("*.log"))
-        assert "turns without Redis: " in logs
+        assert gateway.broken == []
+        logs = "".join(log.read_text() for log in tmp_path.glob("bot*/log"))
+        assert "no turns from Redis: " in logs
 
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
 def test_recipe_satisfies_type_checkers(tmp_path: pathlib.Path, base: str, checker: str) -> None:
-    turns = redis_lines([0], 6379) + bot_lines(base)
     gateway = Gateway(shards=1, max_concurrency=1)
-    (tmp_path / "bot.py").write_text(bot_source(gateway, turns))
+    lines = start_lines(gateway) + turn_lines() + redis_lines([0], 6379)
+    (tmp_path / "look.py").write_text(lines)
+    (tmp_path / "bot.py").write_text(bot_lines(base, names="shard_ids, "))
     settings = {
         "typeCheckingMode": "strict",
-        "include": ["bot.py"],
+        "include": ["bot.py", "look.py"],
         "extraPaths": [str(FILE.parent)],
     }
-    settings["reportUnusedImport"] = False  # a Client does not need discord.ext.commands
+    settings["reportUnusedImport"] = False  # not every base needs all that is imported
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     options = {
         "mypy": ["--strict", "--config-file=", "bot.py"],

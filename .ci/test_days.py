@@ -217,9 +217,10 @@ class TestSeveralProcesses:
             fleet.discord.lives = lambda shard_id: 0.5
             await asyncio.sleep(23.9 * HOUR)
             assert RESERVE <= fleet.discord.least < RESERVE + 8
+            assert fleet.discord.broken == 0
 
         run(day())
-        message = "turns without Redis: 'Error connecting'\n"
+        message = "no turns from Redis: 'Error connecting'\n"
         assert (message in capsys.readouterr().out) is fails
 
 
