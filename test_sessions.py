@@ -166,6 +166,10 @@ class TestRefusingAnAnswer:
         message = f"shards: expected an integer from 1 to 2147483647, got {value!r}"
         assert str(refusal({**ANSWER, "shards": value, "message": "no"})) == message
 
+    def test_any_mapping_is_refused_for_what_it_holds(self):
+        answer = types.MappingProxyType({**ANSWER, "shards": 0})
+        assert str(refusal(answer)).startswith("shards: ")
+
     @pytest.mark.parametrize("value", ["https://h", None, ["wss://h"]], ids=repr)
     def test_what_is_no_url_is_told(self, value):
         expected = "expected a printable ws:// or wss:// URL with a host and without spaces"
@@ -261,10 +265,9 @@ class TestBeingRefused:
         assert error.retry_after is None
         assert str(error) == "session_start_limit: missing; the answer says 'no'"
 
-    @pytest.mark.parametrize(
-        "answer", [[], {}, ANSWER["url"], {**RATE_LIMITED, **ANSWER, "url": 5}]
-    )
+    @pytest.mark.parametrize("answer", [[], {}, {**RATE_LIMITED, **ANSWER, "url": 5}], ids=repr)
     def test_retry_after_is_none_where_discord_did_not_refuse(self, answer):
+        assert refusal(RATE_LIMITED).retry_after  # and the next error does not have it
         assert refusal(answer).retry_after is None
 
     @pytest.mark.parametrize(
