@@ -226,7 +226,7 @@ class GatewayBotInfo:
         return cls(url=url, shard_count=shard_count, session_start_limit=limit)
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the answer as Discord writes it. Store `created_at` beside it to restore it."""
+        """Return the answer as Discord writes it, without the limit's `created_at`."""
         return {
             "url": self.url,
             "shards": self.shard_count,

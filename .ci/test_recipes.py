@@ -120,7 +120,13 @@ class TestPythonBot:
     def waits(self, monkeypatch: Any) -> list[float]:
         """Return for how many seconds the lines have waited, which takes no time here."""
         waits: list[float] = []
-        monkeypatch.setattr(time, "sleep", waits.append)
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) > 2:
+                pytest.fail(f"they wait again and again: {waits}")
+
+        monkeypatch.setattr(time, "sleep", sleep)
         return waits
 
     def look(self, gateway: Gateway) -> GatewayBotInfo:
