@@ -47,6 +47,7 @@ class Gateway:
     max_concurrency: int
     total: int = 1000
     remaining: int = 1000
+    reset_after: int = 14_400_000
     interval: float = 0.4
     """The seconds between two IDENTIFYs of one key: 5 at Discord."""
     token: str = "secret"
@@ -90,7 +91,7 @@ class Gateway:
         limit = {
             "total": self.total,
             "remaining": self.remaining,
-            "reset_after": 14_400_000,
+            "reset_after": self.reset_after,
             "max_concurrency": self.max_concurrency,
         }
         return {"url": self.url, "shards": self.shards, "session_start_limit": limit}

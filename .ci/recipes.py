@@ -14,11 +14,11 @@ PACE = 1.0
 """The seconds of PACE in the trials."""
 
 
-def start_lines(gateway: Gateway) -> str:
-    """Return the lines that look before the start."""
+def start_lines(api: str) -> str:
+    """Return the lines that look before the start, at the URL *api*."""
     return replaced(
         block("python", "def fetch("),
-        ("https://discord.com/api/v10", gateway.api),
+        ("https://discord.com/api/v10", api),
         ("time.sleep(6)", f"time.sleep({INTERVAL + 0.5})"),
     )
 
@@ -45,5 +45,5 @@ def make_turns(gateway: Gateway, monkeypatch: Any) -> Any:
     monkeypatch.setattr(sessions, "IDENTIFY_INTERVAL", interval)
     monkeypatch.setenv("DISCORD_TOKEN", "secret")
     names: dict[str, Any] = {}
-    exec(start_lines(gateway) + turn_lines(), names)
+    exec(start_lines(gateway.api) + turn_lines(), names)
     return names["turns"]

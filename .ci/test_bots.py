@@ -78,7 +78,7 @@ def start(tmp_path: pathlib.Path) -> Iterator[Any]:
         ) -> "subprocess.Popen[str]":
             directory = tmp_path / f"bot{len(list(tmp_path.glob('bot*')))}"
             directory.mkdir()
-            (directory / "look.py").write_text(start_lines(gateway) + turn_lines() + more)
+            (directory / "look.py").write_text(start_lines(gateway.api) + turn_lines() + more)
             file = directory / "bot.py"
             file.write_text(bot)
             log = processes.enter_context((directory / "log").open("w+"))
@@ -233,8 +233,7 @@ class TestSeveralProcesses:
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
 def test_recipe_satisfies_type_checkers(tmp_path: pathlib.Path, base: str, checker: str) -> None:
-    gateway = Gateway(shards=1, max_concurrency=1)
-    lines = start_lines(gateway) + turn_lines() + redis_lines([0], 6379)
+    lines = start_lines("https://host") + turn_lines() + redis_lines([0], 6379)
     (tmp_path / "look.py").write_text(lines)
     (tmp_path / "bot.py").write_text(bot_lines(base, names="shard_ids, "))
     settings = {

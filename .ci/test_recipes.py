@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 import urllib.error
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import hikari
 import pytest
 from aiohttp import web
 from gateway import Gateway
-from readme import block
+from readme import block, replaced
 from recipes import INTERVAL, make_turns, start_lines
 
 from sessions import GatewayBotInfo, PayloadError, SessionStartLimit
@@ -32,7 +31,7 @@ REFUSALS = {
     "body alone": (429, json.dumps(RATE_LIMITED), {}, 82721, "ask again in 22:58:41"),
     "header alone": (429, "error code: 1015", {"Retry-After": "46263"}, 46263, "HTTP Error 429"),
     "no time": (429, json.dumps({"message": BLOCKED}), {}, 60, BLOCKED),
-    "401": (401, '{"message": "401: Unauthorized", "code": 0}', {}, 60, "'401: Unauthorized'"),
+    "401": (401, '{"message": "401: Unauthorized"}', {}, 60, "Unauthorized'; ask again in 0:01:00"),
     "403": (403, "error code: 1010", {}, 60, "HTTP Error 403"),
     "502": (502, "<html>502</html>", {}, 60, "HTTP Error 502"),
     "no JSON": (200, "<html>", {}, 60, "JSONDecodeError"),
@@ -50,7 +49,7 @@ class TestStartScript:
         (tmp_path / "start-bot").chmod(0o755)
 
         def start(gateway: Gateway, *shell: str) -> "subprocess.Popen[str]":
-            (tmp_path / "look.py").write_text(start_lines(gateway))
+            (tmp_path / "look.py").write_text(start_lines(gateway.api))
             return subprocess.Popen(
                 [*(shell or ["sh"]), "start"],
                 cwd=tmp_path,
@@ -129,18 +128,17 @@ class TestPythonBot:
         monkeypatch.setattr(time, "sleep", sleep)
         return waits
 
-    def look(self, gateway: Gateway) -> GatewayBotInfo:
+    def look(self, lines: str) -> GatewayBotInfo:
         """Run the lines."""
         names: dict[str, Any] = {}
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("DISCORD_TOKEN", "\ufeffsec\u200bret\r\n")  # as a file may hold it
-            exec(start_lines(gateway), names)
+            exec(lines, names)
         info: GatewayBotInfo = names["info"]
         return info
 
-    def fetch(self, api: str) -> GatewayBotInfo:
-        """Call the `fetch` of the README."""
-        lines = start_lines(types.SimpleNamespace(api=api))  # type: ignore[arg-type]
+    def fetch(self, lines: str) -> GatewayBotInfo:
+        """Call the `fetch` of the lines."""
         names: dict[str, Any] = {}
         exec(lines.split("def look(")[0], names)
         info: GatewayBotInfo = names["fetch"]("secret")
@@ -154,18 +152,19 @@ class TestPythonBot:
             monkeypatch.setenv("RESERVE", str(reserve))
         needed = 9 + (100 if reserve is None else reserve)
         with Gateway(shards=9, max_concurrency=16, remaining=needed).running() as gateway:
-            assert self.look(gateway).to_payload() == gateway.answer
+            assert self.look(start_lines(gateway.api)).to_payload() == gateway.answer
         assert waits == [INTERVAL + 0.5]
 
+    @pytest.mark.parametrize(("milliseconds", "seconds"), [(14_400_000, 14_400), (0, 60)])
     def test_bot_is_not_started_before_the_reset_where_it_is_not(
-        self, waits: list[float], capsys: Any
+        self, waits: list[float], milliseconds: int, seconds: int, capsys: Any
     ) -> None:
-        gateway = Gateway(shards=9, max_concurrency=1, remaining=108)
+        gateway = Gateway(shards=9, max_concurrency=1, remaining=108, reset_after=milliseconds)
         gateway.refusals = [(200, json.dumps(gateway.answer), {})]
         gateway.remaining = 1000  # the reset comes before the second look
         with gateway.running():
-            self.look(gateway)
-        assert waits == [INTERVAL + 0.5, 14_400]
+            self.look(start_lines(gateway.api))
+        assert waits == [INTERVAL + 0.5, seconds]
         first, second, third = capsys.readouterr().out.splitlines()
         assert first == "108 sessions are left, 109 are needed"
         assert second.startswith("the next look is on ")
@@ -186,7 +185,7 @@ class TestPythonBot:
     ) -> None:
         gateway = Gateway(shards=9, max_concurrency=1, refusals=[(status, text, headers)])
         with gateway.running():
-            self.look(gateway)
+            self.look(start_lines(gateway.api))
         assert waits == [INTERVAL + 0.5, seconds]
         output = capsys.readouterr().out
         assert output.isascii()
@@ -203,16 +202,30 @@ class TestPythonBot:
 
         monkeypatch.setattr(time, "sleep", sleep)
         with gateway.running():
-            self.look(gateway)
+            self.look(start_lines(gateway.api))
         assert waits == [INTERVAL + 0.5, 60]
+
+    def test_answer_that_never_comes_is_a_failure(self) -> None:
+        with Gateway(shards=9, max_concurrency=1, hangs=True).running() as gateway:
+            lines = replaced(start_lines(gateway.api), ("timeout=15", "timeout=0.1"))
+            with pytest.raises(TimeoutError):
+                self.fetch(lines)
+
+    def test_other_number_of_shards_is_counted(self, waits: list[float], capsys: Any) -> None:
+        with Gateway(shards=9, max_concurrency=1).running() as gateway:
+            lines = replaced(
+                start_lines(gateway.api), ("look(token)", "look(token, shard_count=20)")
+            )
+            assert self.look(lines).shard_count == 20
+        assert "1000 sessions are left, 120 are needed" in capsys.readouterr().out
 
     def test_fetch_tells_a_refusal_from_a_failure(self) -> None:
         refusal = (429, json.dumps(RATE_LIMITED), {"Retry-After": "82721"})
         gateway = Gateway(shards=9, max_concurrency=1, refusals=[refusal])
         with gateway.running(), pytest.raises(PayloadError, match="being rate limited"):
-            self.fetch(gateway.api)
+            self.fetch(start_lines(gateway.api))
         with pytest.raises(urllib.error.URLError):
-            self.fetch("http://127.0.0.1:9")
+            self.fetch(start_lines("http://127.0.0.1:9"))
 
     def test_token_is_sent_to_no_other_host(self) -> None:
         seen = []
@@ -224,14 +237,14 @@ class TestPythonBot:
         with Gateway(shards=9, max_concurrency=1).running(web.get("/other", other)) as gateway:
             gateway.redirects_to = f"http://localhost:{gateway.port}/other"
             with pytest.raises(PayloadError, match="session_start_limit: missing"):
-                self.fetch(gateway.api)
+                self.fetch(start_lines(gateway.api))
         assert seen == [None]
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
     def test_stop_is_obeyed_while_it_waits(self, number: signal.Signals) -> None:
         with Gateway(shards=1, max_concurrency=1, remaining=0).running() as gateway:
             process = subprocess.Popen(
-                [sys.executable, "-c", start_lines(gateway)],
+                [sys.executable, "-c", start_lines(gateway.api)],
                 env={"PYTHONPATH": str(FILE.parent), "DISCORD_TOKEN": "secret"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
