@@ -181,7 +181,7 @@ def test_log_of_a_bot_that_starts_at_the_reserve_stays_small(
 
 
 NOTHING_LEFT = """
-turns.left = 0
+turns.starts[0] = time.monotonic() + 3600
 take = turns.take
 
 

@@ -179,6 +179,24 @@ class TestReserve:
 
         run(day())
 
+    def test_what_was_spent_before_the_start_is_missing_until_the_reset(self) -> None:
+        async def day() -> None:
+            discord = Discord(1, 1)
+            discord.remaining, discord.resets = 150, round(time.monotonic()) + 2 * HOUR + 0.5
+            turns = names["Turns"](discord.info(), RESERVE)
+            for _ in range(50):
+                await turns.take(0)
+            with pytest.raises(ConnectionError) as caught:
+                await turns.take(0)
+            assert str(caught.value).endswith(f"left until {time.ctime(discord.resets)}")
+            await asyncio.sleep(2 * HOUR)
+            for _ in range(850):
+                await turns.take(0)
+            with pytest.raises(ConnectionError):
+                await turns.take(0)
+
+        run(day())
+
     def test_day_after_the_reset_has_a_reserve_as_well(self) -> None:
         async def days() -> None:
             fleet = Fleet(OwnClient, (8, 1))
@@ -223,11 +241,26 @@ class TestSeveralProcesses:
         message = "no turns from Redis: 'Error connecting'\n"
         assert (message in capsys.readouterr().out) is fails
 
+    def test_reserve_is_left_whenever_their_days_begin(self) -> None:
+        async def days() -> None:
+            names["client"] = Redis()
+            fleet = Fleet(OwnClient, (64, 16), 8, "RedisTurns")
+            await asyncio.sleep(25 * HOUR)
+            fleet.lose(0)  # a day begins for Discord and for one process, 12 hours before others
+            await asyncio.sleep(12 * HOUR)
+            for shard_id in range(fleet.shards):
+                fleet.lose(shard_id)
+            await asyncio.sleep(12 * HOUR)
+            await fleet.incident(24, 0.5)
+            assert RESERVE <= fleet.discord.least < RESERVE + 8
+
+        run(days())
+
 
 class TestTaking:
     def test_cancelled_waits_cost_nothing(self) -> None:
         async def take() -> None:
-            turns = names["Turns"](Discord(4, 1).info(), RESERVE)
+            turns = names["Turns"](Discord(4, 1, total=102).info(), RESERVE)
             await turns.take(0)
             for _ in range(100):
                 tasks = [asyncio.ensure_future(turns.take(shard_id)) for shard_id in range(4)]
@@ -235,7 +268,6 @@ class TestTaking:
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
-            assert turns.left == 899
             begin = time.monotonic()
             await turns.take(0)
             assert time.monotonic() - begin < 5

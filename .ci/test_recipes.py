@@ -29,11 +29,12 @@ from test_sessions import BLOCKED, FILE, RATE_LIMITED
 REFUSALS = {
     "429": (429, json.dumps(RATE_LIMITED), {"Retry-After": "82721"}, 82721, "rate limited.'"),
     "body alone": (429, json.dumps(RATE_LIMITED), {}, 82721, "ask again in 22:58:41"),
-    "header alone": (429, "error code: 1015", {"Retry-After": "46263"}, 46263, "HTTP Error 429"),
+    "header alone": (429, "error code: 1015", {"Retry-After": "100000"}, 100_000, "HTTP Error 429"),
     "no time": (429, json.dumps({"message": BLOCKED}), {}, 60, BLOCKED),
     "401": (401, '{"message": "401: Unauthorized"}', {}, 60, "Unauthorized'; ask again in 0:01:00"),
     "403": (403, "error code: 1010", {}, 60, "HTTP Error 403"),
     "502": (502, "<html>502</html>", {}, 60, "HTTP Error 502"),
+    "half": (200, '{"url": "wss://host", "shards": 9}', {}, 60, "session_start_limit: missing"),
     "no JSON": (200, "<html>", {}, 60, "JSONDecodeError"),
 }
 
