@@ -181,16 +181,16 @@ class TestReserve:
 
     def test_what_was_spent_before_the_start_is_missing_until_the_reset(self) -> None:
         async def day() -> None:
-            discord = Discord(1, 1)
+            discord = Discord(2, 1)
             discord.remaining, discord.resets = 150, round(time.monotonic()) + 2 * HOUR + 0.5
-            turns = names["Turns"](discord.info(), RESERVE)
-            for _ in range(50):
+            turns = names["Turns"](discord.info(), RESERVE, [0])  # of two processes
+            for _ in range(25):
                 await turns.take(0)
             with pytest.raises(ConnectionError) as caught:
                 await turns.take(0)
             assert str(caught.value).endswith(f"left until {time.ctime(discord.resets)}")
             await asyncio.sleep(2 * HOUR)
-            for _ in range(850):
+            for _ in range(425):
                 await turns.take(0)
             with pytest.raises(ConnectionError):
                 await turns.take(0)
