@@ -33,8 +33,9 @@ class Clock(selectors.SelectSelector):
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run *main* as `asyncio.run` does, on the virtual clock, which goes on between two runs."""
-    now = mock.Mock(side_effect=lambda: Clock.now)
-    with mock.patch.multiple("time", monotonic=now, time=now):
+    monotonic = mock.Mock(side_effect=lambda: Clock.now)
+    today = mock.Mock(side_effect=lambda: Clock.now + 1.7e9)
+    with mock.patch.multiple("time", monotonic=monotonic, time=today):
         loop = asyncio.SelectorEventLoop(Clock())
         try:
             return loop.run_until_complete(main)
