@@ -1,6 +1,7 @@
 """The turns of the README over the whole day of a bot, on a virtual clock."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,15 +28,18 @@ class Redis:
     def __init__(self, failure: str = "") -> None:
         """Hold no key."""
         self.failure, self.expires = failure, dict[str, float]()
+        self.random = random.Random(1)
 
     async def set(self, name: str, value: int, *, nx: bool, px: int) -> bool:
         """Set a key that is not there."""
-        await asyncio.sleep(FOR_EVER if self.failure == "silence" else 0.002)
-        if self.failure:
+        await asyncio.sleep(FOR_EVER if self.failure == "silence" else 0.001)
+        if self.failure == "error":
             raise names["redis"].ConnectionError("Error connecting")
         free = time.monotonic() >= self.expires.get(name, 0)
         if free:
             self.expires[name] = time.monotonic() + px / 1000
+        late = self.failure == "delay" and self.random.random() < 0.1
+        await asyncio.sleep(2 if late else 0.001)
         return free
 
     async def pttl(self, name: str) -> int:
@@ -229,7 +233,7 @@ class TestSeveralProcesses:
     @clients
     @pytest.mark.parametrize(
         ("failure", "told"),
-        [("", ""), ("an error", "'Error connecting'\n"), ("silence", "'TimeoutError()'\n")],
+        [("", ""), ("error", "'Error connecting'\n"), ("silence", "'TimeoutError()'\n")],
         ids=["with", "without", "mute"],
     )
     def test_reserve_is_left_with_redis_and_without(
@@ -246,6 +250,16 @@ class TestSeveralProcesses:
         run(day())
         output = capsys.readouterr().out
         assert f"no turns from Redis: {told}" in output if failure else output == ""
+
+    @clients
+    def test_answer_that_is_late_is_no_turn(self, client_of: Any) -> None:
+        async def day() -> None:
+            names["client"] = Redis("delay")
+            fleet = Fleet(client_of, (64, 16), 8, "RedisTurns")
+            await fleet.start()
+            assert fleet.discord.broken == 0
+
+        run(day())
 
     def test_reserve_is_left_whenever_their_days_begin(self) -> None:
         async def days() -> None:
