@@ -8,7 +8,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from clock import FOR_EVER, HOUR, Client, Discord, Item, Library, OwnClient, run
+from clock import FOR_EVER, HOUR, Client, Clock, Discord, Item, Library, OwnClient, run
 from readme import block
 
 RESERVE = 100
@@ -20,6 +20,12 @@ for lines in (block("python", "class Turns:"), block("python", "class RedisTurns
 BOTS = [(1, 1, 1000), (8, 1, 1000), (16, 16, 1000), (48, 16, 1000), (160, 16, 2000)]
 bots = pytest.mark.parametrize("bot", BOTS, ids=lambda bot: "{} at {}".format(*bot))
 clients = pytest.mark.parametrize("client_of", [OwnClient, Library])
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: Any) -> None:
+    """Let every test begin at the same time."""
+    monkeypatch.setattr(Clock, "now", 50_000.0)
 
 
 class Redis:
