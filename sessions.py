@@ -8,8 +8,8 @@ So read the answer and look before you connect:
 
     info = GatewayBotInfo.from_payload(answer)  # the answer's JSON, decoded
     if info.session_start_limit.can_start(info.shard_count + 100):  # 100 in reserve
-        for bucket in info.buckets():  # for a first start; lost sessions have to take turns
-            ...  # IDENTIFY its shards, then sleep for IDENTIFY_INTERVAL.total_seconds()
+        for bucket in info.buckets():  # which shards start together, at a first start
+            ...  # IDENTIFY them, then sleep for IDENTIFY_INTERVAL.total_seconds() + 0.5
 
 Run as a script, it reads an answer and tells whether enough sessions are left; it does not fetch
 one. `python3 sessions.py --help` says how. It needs Python 3.10 or newer. The rules are Discord's:
@@ -17,25 +17,30 @@ https://docs.discord.com/developers/events/gateway#identifying
 """
 
 import datetime
+import itertools
 import re
 import reprlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 __all__ = ["IDENTIFY_INTERVAL", "GatewayBotInfo", "PayloadError", "SessionStartLimit"]
-__version__ = "1.3.0"
+__version__ = "1.4.0"
 
 IDENTIFY_INTERVAL = datetime.timedelta(seconds=5)
-"""How long to wait between two IDENTIFYs of shards with the same `rate_limit_key`.
+"""The least time between two IDENTIFYs with the same `rate_limit_key`, measured at Discord.
+
+One message may travel faster than another: wait half a second longer.
 
 https://docs.discord.com/developers/events/gateway#sharding-max-concurrency
 """
 
+_INT32_MAX = 2**31 - 1
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 _SECOND = datetime.timedelta(seconds=1)
 _ZERO = datetime.timedelta(0)
+_LONGEST = _INT32_MAX * _MILLISECOND
 _UTC = datetime.timezone.utc
 _URL = re.compile(r"wss?://[^/?#: ][^ ]*")
 
@@ -47,11 +52,15 @@ _InfoT = TypeVar("_InfoT", bound="GatewayBotInfo")
 class PayloadError(ValueError):
     """The payload is not a valid answer. The message starts with the path of what is wrong."""
 
-    retry_after: datetime.timedelta | None = None
+    retry_after: datetime.timedelta | None
     """How long Discord wants you to wait before you ask again; None if it does not say.
 
     https://docs.discord.com/developers/topics/rate-limits#exceeding-a-rate-limit
     """
+
+    def __init__(self, message: str, retry_after: datetime.timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 def _utc_now() -> datetime.datetime:
@@ -62,10 +71,13 @@ def _utc_now() -> datetime.datetime:
 class SessionStartLimit:
     """How many sessions a bot may still start, and when that number is reset.
 
-    The constructor raises TypeError for a value of a wrong type (a bool is not a count) and
-    ValueError for one out of range. Counts go up to 2**31 - 1, as in Discord's API. Setting or
-    deleting any attribute, a misspelled one too, raises `dataclasses.FrozenInstanceError`; only a
-    plain subclass may have others. Limits of the same numbers are equal, whenever they were read.
+    The constructor raises TypeError for a value of a wrong type and ValueError for one out of
+    range. Counts go up to 2**31 - 1, as in Discord's API. An instance of a subclass of int (a
+    bool) or of timedelta is of a wrong type.
+
+    Setting or deleting any attribute raises `dataclasses.FrozenInstanceError`. A subclass that is
+    no dataclass protects only the fields. A subclass with a `__post_init__` has to call that of
+    `super()`, which makes the checks.
 
     https://docs.discord.com/developers/events/gateway#session-start-limit-object
     """
@@ -77,29 +89,26 @@ class SessionStartLimit:
     """How many of them are left in the window, 0 or more. It is not checked against `total`."""
 
     reset_after: datetime.timedelta
-    """The time from `created_at` to the reset, zero or more.
+    """The time from `created_at` to the reset: from zero to 2**31 - 1 milliseconds, 24.8 days.
 
     Zero is normal: a bot that has started nothing yet has no window running.
     """
 
     max_concurrency: int
-    """How many shards, each with a different `rate_limit_key`, may IDENTIFY per 5 seconds.
-
-    1 or more; 1 for most bots.
-    """
+    """How many shards of different keys may IDENTIFY in 5 seconds: 1 or more; 1 for most bots."""
 
     created_at: datetime.datetime = field(default_factory=_utc_now, compare=False)
     """When the numbers were read: an aware datetime, converted to UTC; now if not given.
 
-    Copies keep it. It takes no part in equality and hash.
+    Copies keep it. Equality and hash leave it out: the same numbers are equal whenever read.
     """
 
     def __post_init__(self) -> None:
         _check_count("total", self.total)
         _check_count("remaining", self.remaining)
-        _check_duration("reset_after", self.reset_after)
+        _check_reset_after(self.reset_after)
         _check_count("max_concurrency", self.max_concurrency, 1)
-        object.__setattr__(self, "created_at", _check_moment("created_at", self.created_at))
+        object.__setattr__(self, "created_at", _created_at_in_utc(self.created_at))
 
     @classmethod
     def from_payload(
@@ -114,14 +123,15 @@ class SessionStartLimit:
         absent or zero `max_concurrency` is read as 1. Raises PayloadError for whatever is wrong
         with the payload, TypeError or ValueError for a wrong *created_at*.
         """
-        # Only what is wrong with the payload becomes a PayloadError: so it is all checked here.
+        # The constructor checks as well, but what a subclass's raises is not the payload's fault.
         try:
             total = _check_count("total", payload["total"])
             remaining = _check_count("remaining", payload["remaining"])
             reset_after = _check_count("reset_after", payload["reset_after"])
             max_concurrency = _check_count("max_concurrency", payload.get("max_concurrency", 0))
         except (KeyError, TypeError, ValueError) as error:
-            raise _payload_error(error, payload, "session_start_limit") from None
+            keys = "total", "remaining", "reset_after"
+            raise _payload_error(payload, "session_start_limit", keys, error) from None
         return cls(
             total=total,
             remaining=remaining,
@@ -133,7 +143,7 @@ class SessionStartLimit:
     def to_payload(self) -> dict[str, int]:
         """Return the numbers as Discord writes them: `reset_after` in milliseconds, rounded up.
 
-        `from_payload` refuses a `reset_after` of over 2**31 - 1 milliseconds, which is 24 days.
+        Store `created_at` as well, and hand it to `from_payload`: without it, the reset moves.
         """
         return {
             "total": self.total,
@@ -146,7 +156,8 @@ class SessionStartLimit:
         """Return a copy with *changes* to its fields, as `dataclasses.replace` does.
 
         It is checked like a new object. All other fields keep their values, `created_at` too.
-        Raises what the constructor raises, and TypeError for an unknown field.
+        Raises what the constructor raises, and TypeError for an unknown field. Type checkers do
+        not look at *changes*; mypy looks at those of `dataclasses.replace`.
         """
         return replace(self, **changes)
 
@@ -163,8 +174,8 @@ class SessionStartLimit:
     def can_start(self, sessions: int) -> bool:
         """Return whether that many sessions were left at `created_at`.
 
-        Ask for more than you start: the last one may already reset the token. Raises TypeError or
-        ValueError for what is not a count.
+        Ask for more than you start: the token may be reset as soon as none is left. Raises
+        TypeError or ValueError for what is not a count.
         """
         return _check_count("sessions", sessions) <= self.remaining
 
@@ -184,24 +195,24 @@ class GatewayBotInfo:
     """What Discord answers to `GET /gateway/bot`.
 
     The constructor raises TypeError for a value of a wrong type and ValueError for a wrong value.
-    It is frozen as a SessionStartLimit is.
+    What a SessionStartLimit says of attributes and of subclasses is true here as well.
 
     https://docs.discord.com/developers/events/gateway#get-gateway-bot
     """
 
     url: str
-    """Where to connect: a printable `wss://` or `ws://` URL with a host and without spaces."""
+    """Where to connect: a printable `wss://` or `ws://` URL without spaces, not parsed further."""
 
     shard_count: int
-    """The recommended number of shards (`shards` in the answer), from 1 to 2**31 - 1."""
+    """The recommended number of shards, 1 to 2**31 - 1. To run another number, `copy` with it."""
 
     session_start_limit: SessionStartLimit
     """How many sessions the bot may still start."""
 
     def __post_init__(self) -> None:
-        _check_url("url", self.url)
+        _check_url(self.url)
         _check_count("shard_count", self.shard_count, 1)
-        _check_limit("session_start_limit", self.session_start_limit)
+        _check_limit(self.session_start_limit)
 
     @classmethod
     def from_payload(
@@ -219,9 +230,11 @@ class GatewayBotInfo:
         try:
             limit_payload = payload["session_start_limit"]
             shard_count = _check_count("shards", payload["shards"], 1)
-            url = _check_url("url", payload["url"])
+            url = _check_url(payload["url"])
         except (KeyError, TypeError, ValueError) as error:
-            raise _payload_error(error, payload) from None
+            raise _payload_error(
+                payload, "", ("session_start_limit", "shards", "url"), error
+            ) from None
         limit = SessionStartLimit.from_payload(limit_payload, created_at=created_at)
         return cls(url=url, shard_count=shard_count, session_start_limit=limit)
 
@@ -247,21 +260,17 @@ class GatewayBotInfo:
         as possible. Raises TypeError for an id that is not an int and ValueError for one that is
         not in `range(shard_count)`.
 
-        The order is that of a first start in one process. Several processes, and later IDENTIFYs,
-        have to take turns.
+        This is for a first start. A shard that loses its session later IDENTIFYs on its own.
 
         https://docs.discord.com/developers/events/gateway#sharding-max-concurrency
         """
         ids = range(self.shard_count) if shard_ids is None else shard_ids
         checked = {_check_count("shard_id", each, 0, self.shard_count - 1) for each in ids}
-        turns: Counter[int] = Counter()  # by key: the turn of its next shard
-        buckets: defaultdict[int, list[int]] = defaultdict(list)  # by turn
+        by_key: defaultdict[int, list[int]] = defaultdict(list)
         for shard_id in sorted(checked):
-            key = self.session_start_limit.rate_limit_key(shard_id)
-            buckets[turns[key]].append(shard_id)
-            turns[key] += 1
-        # A turn is first used after the one before it: so they are in order.
-        return [tuple(bucket) for bucket in buckets.values()]
+            by_key[self.session_start_limit.rate_limit_key(shard_id)].append(shard_id)
+        buckets = itertools.zip_longest(*by_key.values())  # None where a key has no more shards
+        return [tuple(sorted(each for each in bucket if each is not None)) for bucket in buckets]
 
 
 def _shown(value: object, length: int = 80) -> str:
@@ -280,79 +289,77 @@ def _message(name: str, expected: str, value: object) -> str:
     return f"{name}: expected {expected}, got {_shown(value)}"
 
 
-# Each of these returns *value* if it is what *name* has to be.
-
-
-def _check_count(name: str, value: object, minimum: int = 0, maximum: int = 2**31 - 1) -> int:
-    if type(value) is int and minimum <= value <= maximum:  # isinstance would let a bool pass
+def _check_count(name: str, value: object, minimum: int = 0, maximum: int = _INT32_MAX) -> int:
+    if type(value) is int and minimum <= value <= maximum:
         return value
-    error = ValueError if type(value) is int else TypeError
-    raise error(_message(name, f"an integer from {minimum} to {maximum}", value))
+    message = _message(name, f"an integer from {minimum} to {maximum}", value)
+    raise ValueError(message) if type(value) is int else TypeError(message)
 
 
-def _check_duration(name: str, value: object) -> datetime.timedelta:
-    if type(value) is datetime.timedelta and value >= _ZERO:  # a subclass may divide otherwise
-        return value
-    error = ValueError if type(value) is datetime.timedelta else TypeError
-    raise error(_message(name, "a timedelta of zero or more", value))
+def _check_reset_after(value: object) -> None:
+    if type(value) is datetime.timedelta and _ZERO <= value <= _LONGEST:
+        return
+    message = _message("reset_after", f"a timedelta from {_ZERO} to {_LONGEST}", value)
+    raise ValueError(message) if type(value) is datetime.timedelta else TypeError(message)
 
 
-def _check_moment(name: str, value: object) -> datetime.datetime:
-    """Return *value* in UTC: adding to a local time would not notice clocks that change."""
+def _created_at_in_utc(value: object) -> datetime.datetime:
+    """Return *value* in UTC: a sum in local time is wrong where clocks change in between."""
     if isinstance(value, datetime.datetime) and value.utcoffset() is not None:
         return value.astimezone(_UTC)
-    error = ValueError if isinstance(value, datetime.datetime) else TypeError
-    raise error(_message(name, "an aware datetime", value))
+    message = _message("created_at", "an aware datetime", value)
+    raise ValueError(message) if isinstance(value, datetime.datetime) else TypeError(message)
 
 
-def _check_url(name: str, value: object) -> str:
+def _check_url(value: object) -> str:
     if isinstance(value, str) and _URL.fullmatch(value) and value.isprintable():
         return value
-    error = ValueError if isinstance(value, str) else TypeError
     expected = "a printable ws:// or wss:// URL with a host and without spaces"
-    raise error(_message(name, expected, value))
+    message = _message("url", expected, value)
+    raise ValueError(message) if isinstance(value, str) else TypeError(message)
 
 
-def _check_limit(name: str, value: object) -> SessionStartLimit:
-    if isinstance(value, SessionStartLimit):
-        return value
-    raise TypeError(_message(name, "a SessionStartLimit", value))
+def _check_limit(value: object) -> None:
+    if not isinstance(value, SessionStartLimit):
+        raise TypeError(_message("session_start_limit", "a SessionStartLimit", value))
 
 
-def _payload_error(error: Exception, payload: Any, path: str = "") -> PayloadError:
-    """Return the error for *payload*, which stands at *path*; reading it raised *error*."""
+def _payload_error(
+    payload: Mapping[str, Any] | None, path: str, keys: Iterable[str], error: Exception
+) -> PayloadError:
+    """Return the error for *payload*, found at *path*: a missing key explains more than *error*."""
+    if not isinstance(payload, Mapping):
+        return PayloadError(_message(path or "payload", "a mapping", payload))
     prefix = f"{path}." if path else ""
-    if not isinstance(error, KeyError):
-        if not isinstance(payload, Mapping):
-            return PayloadError(_message(path or "payload", "a mapping", payload))
+    missing = [key for key in keys if key not in payload]
+    if not missing:
         return PayloadError(f"{prefix}{error}")
-    problem = f"{prefix}{error.args[0]}: missing"
+    problem = f"{prefix}{missing[0]}: missing"
     if isinstance(payload.get("message"), str):
         problem += f"; the answer says {_shown(payload['message'], 300)}"
-    elif path in payload:  # a whole answer was given for its limit
+    elif path and path in payload:
         problem += "; this is the whole answer, which GatewayBotInfo.from_payload reads"
     elif "url" in payload and payload.keys().isdisjoint({"shards", "session_start_limit"}):
         problem += "; this is the answer to GET /gateway, not to GET /gateway/bot"
-    seconds = payload.get("retry_after")
     retry_after = None
-    if type(seconds) in (int, float) and 0 <= seconds <= datetime.timedelta.max // _SECOND:
+    seconds: Any = payload.get("retry_after")
+    # JSON may hold what is no duration: true, NaN, 1e300.
+    if type(seconds) in (int, float) and 0 <= seconds <= datetime.timedelta.max.days * 86_400:
         retry_after = datetime.timedelta(seconds=seconds)
         problem += f"; ask again in {_rounded(retry_after)}"
-    missing = PayloadError(problem)
-    missing.retry_after = retry_after
-    return missing
+    return PayloadError(problem, retry_after)
 
 
 def _report(info: GatewayBotInfo) -> str:
     """Return what an operator wants to know before a start."""
     limit = info.session_start_limit
-    last_turn = (info.shard_count - 1) // limit.max_concurrency  # buckets() would list all shards
+    last_bucket = (info.shard_count - 1) // limit.max_concurrency  # that of the last shard
     return f"""\
 URL             {info.url}
 Shards          {info.shard_count}
 Concurrency     {limit.max_concurrency}
-Buckets         {last_turn + 1}
-Full start      {last_turn * IDENTIFY_INTERVAL}
+Buckets         {last_bucket + 1}
+Full start      {last_bucket * IDENTIFY_INTERVAL}
 Sessions left   {limit.remaining}
 Sessions total  {limit.total}
 Sessions used   {limit.used}
@@ -388,40 +395,33 @@ def _main() -> int:
         epilog="The exit status is 0 if enough are left, 1 if too few are, 2 if the answer or the "
         "usage is wrong.",
     )
+    parser.add_argument("FILE", nargs="?", default="-", help="JSON; standard input if - or absent")
     parser.add_argument(
-        "file", metavar="FILE", nargs="?", default="-", help="JSON; standard input if - or absent"
+        "--sessions", metavar="N", type=count, help="to start, if not one per shard"
     )
-    parser.add_argument(
-        "--sessions", metavar="N", type=count, help="how many the start takes, if not one per shard"
-    )
-    parser.add_argument(
-        "--reserve", metavar="N", type=count, default=0, help="how many have to be left after it"
-    )
+    parser.add_argument("--reserve", metavar="N", type=count, default=0, help="to be left after it")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     arguments = parser.parse_args()
 
     try:
-        with open(0 if arguments.file == "-" else arguments.file, "rb") as stream:
+        # In bytes, for json.loads to find out their encoding: PowerShell writes UTF-16.
+        with open(0 if arguments.FILE == "-" else arguments.FILE, "rb") as stream:
             if stream.isatty():
-                print(
-                    "waiting for the answer to GET /gateway/bot on standard input", file=sys.stderr
-                )
+                sys.stderr.write("waiting for the answer to GET /gateway/bot on standard input\n")
             answer = stream.read()
     except OSError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     try:
-        payload = json.loads(answer)
-    except (RecursionError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: cannot read {_shown(answer)} as JSON: {error}\n")
-    try:
-        info = GatewayBotInfo.from_payload(payload)
+        info = GatewayBotInfo.from_payload(json.loads(answer))
     except PayloadError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    except (RecursionError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: cannot read {_shown(answer)} as JSON: {error}\n")
     limit = info.session_start_limit
     sessions = info.shard_count if arguments.sessions is None else arguments.sessions
     enough = sessions + arguments.reserve <= limit.remaining
     sentences = "" if enough else _shortage(limit, sessions, arguments.reserve)
-    sys.stdout.write(_report(info) + sentences)  # print() would not notice that it is closed
+    sys.stdout.write(_report(info) + sentences)  # print() does nothing where stdout is closed
     return 0 if enough else 1
 
 

@@ -13,6 +13,7 @@ import os
 import pathlib
 import pickle
 import re
+import reprlib
 import runpy
 import select
 import signal
@@ -33,14 +34,15 @@ FAR = datetime.timezone(-5 * HOUR)
 READ_AT = datetime.datetime(2026, 11, 22, 18, 47, 11, 250_001, tzinfo=UTC)
 NAIVE = READ_AT.replace(tzinfo=None)
 INT32_MAX = 2**31 - 1
+LONGEST = datetime.timedelta(milliseconds=INT32_MAX)
+MICROSECOND = datetime.timedelta(microseconds=1)
 FILE = pathlib.Path(sessions.__file__)
 
 LIMIT = {"total": 1000, "remaining": 999, "reset_after": 14_400_000, "max_concurrency": 1}
 ANSWER = {"url": "wss://gateway.discord.gg/", "shards": 9, "session_start_limit": LIMIT}
 
-entities = pytest.mark.parametrize(
-    ("entity", "payload"), [(SessionStartLimit, LIMIT), (GatewayBotInfo, ANSWER)], ids=["", "info"]
-)
+ENTITIES = {"limit": (SessionStartLimit, LIMIT), "info": (GatewayBotInfo, ANSWER)}
+entities = pytest.mark.parametrize(("entity", "payload"), ENTITIES.values(), ids=ENTITIES)
 
 
 def with_limit(**changes):
@@ -146,12 +148,12 @@ class TestRefusingAnAnswer:
         assert str(refusal(answer)) == f"session_start_limit: {expected}"
 
     @pytest.mark.parametrize("key", ["url", "shards", "session_start_limit"])
-    def test_missing_key_is_told(self, key):
-        assert str(refusal(without(key, ANSWER))) == f"{key}: missing"
+    def test_missing_key_is_told_first(self, key):
+        assert str(refusal(without(key, {**ANSWER, "shards": 0}))) == f"{key}: missing"
 
     @pytest.mark.parametrize("key", ["total", "remaining", "reset_after"])
     def test_missing_key_of_the_limit_is_told_with_its_path(self, key):
-        answer = {**ANSWER, "session_start_limit": without(key, LIMIT)}
+        answer = {**ANSWER, "session_start_limit": without(key, {**LIMIT, "remaining": -1})}
         assert str(refusal(answer)) == f"session_start_limit.{key}: missing"
 
     @pytest.mark.parametrize("key", ["total", "remaining", "reset_after", "max_concurrency"])
@@ -170,6 +172,14 @@ class TestRefusingAnAnswer:
         answer = types.MappingProxyType({**ANSWER, "shards": 0})
         assert str(refusal(answer)).startswith("shards: ")
 
+    @pytest.mark.parametrize("raised", [KeyError(), KeyError(b"shards")], ids=repr)
+    def test_missing_key_is_told_whatever_the_mapping_raises(self, raised):
+        class Shelf(collections.UserDict):
+            def __missing__(self, key):
+                raise raised
+
+        assert str(refusal(Shelf(without("shards", ANSWER)))) == "shards: missing"
+
     @pytest.mark.parametrize("value", ["https://h", None, ["wss://h"]], ids=repr)
     def test_what_is_no_url_is_told(self, value):
         expected = "expected a printable ws:// or wss:// URL with a host and without spaces"
@@ -185,6 +195,9 @@ class TestRefusingAnAnswer:
             "session_start_limit.total: missing; "
             "this is the whole answer, which GatewayBotInfo.from_payload reads"
         )
+
+    def test_only_an_answer_is_taken_for_a_whole_answer(self):
+        assert str(refusal({"": 1})) == "session_start_limit: missing"
 
     @pytest.mark.parametrize("more", [{}, {"new": 1}], ids=repr)
     def test_answer_to_get_gateway_is_recognised(self, more):
@@ -210,6 +223,10 @@ class TestRefusingAnAnswer:
         for answer in (value, {**ANSWER, "url": value}, with_limit(total=value)):
             assert len(str(refusal(answer))) < 200
             assert str(refusal(answer)).isprintable()
+
+    def test_long_value_is_shortened_for_this_error_alone(self):
+        refusal("x" * 99)
+        assert vars(reprlib.aRepr) == vars(reprlib.Repr())
 
     @entities
     @pytest.mark.parametrize("broken", [[], {}, {"message": "no", "retry_after": 5}], ids=repr)
@@ -240,7 +257,9 @@ class TestBeingRefused:
         expected = f"session_start_limit: missing; the answer says {message!r}"
         assert str(refusal({"message": message, "code": 0})) == expected
 
-    @pytest.mark.parametrize("message", ["x" * 10**6, "\x1b\n\u202e\ud800" * 200], ids=ascii)
+    @pytest.mark.parametrize(
+        "message", ["x" * 301, "\x1b\n\u202e\ud800" * 200], ids=["long", "unprintable"]
+    )
     def test_message_is_told_in_300_printable_characters(self, message):
         _, shown = str(refusal({"message": message})).split("; the answer says ")
         assert len(shown) == 300
@@ -290,13 +309,6 @@ class Days(datetime.timedelta):
     """Like those of other libraries, which need not divide as a timedelta does."""
 
 
-class Nowhere(datetime.tzinfo):
-    """A zone that does not know its offset."""
-
-    def utcoffset(self, moment):
-        return None
-
-
 class TestConstructing:
     def test_created_at_is_now_in_utc_if_not_given(self, monkeypatch):
         monkeypatch.setattr(datetime, "datetime", StoppedClock)
@@ -312,12 +324,13 @@ class TestConstructing:
         "changes",
         [
             {"total": 0, "remaining": 0, "reset_after": 0 * HOUR, "max_concurrency": 1},
-            {"total": INT32_MAX, "remaining": INT32_MAX, "max_concurrency": INT32_MAX},
+            dict.fromkeys(["total", "remaining", "max_concurrency"], INT32_MAX),
+            {"reset_after": LONGEST},
             {"total": 1, "remaining": 2},
         ],
-        ids=["least", "most", "more left than total"],
+        ids=["least", "most", "longest", "more left than total"],
     )
-    def test_counts_that_a_limit_takes(self, changes):
+    def test_numbers_that_a_limit_takes(self, changes):
         limit = make_limit(**changes)
         assert {name: getattr(limit, name) for name in changes} == changes
 
@@ -345,24 +358,29 @@ class TestConstructing:
 
     @pytest.mark.parametrize(
         ("value", "error"),
-        [(-HOUR, "ValueError"), (5.0, "TypeError"), (None, "TypeError"), (Days(1), "TypeError")],
+        [
+            (-MICROSECOND, "ValueError"),
+            (LONGEST + MICROSECOND, "ValueError"),
+            (datetime.timedelta(seconds=LIMIT["reset_after"]), "ValueError"),
+            (14_400_000, "TypeError"),
+            (Days(1), "TypeError"),
+        ],
         ids=repr,
     )
-    def test_reset_after_is_a_timedelta_of_zero_or_more(self, value, error):
-        message = f"{error}: reset_after: expected a timedelta of zero or more, got {value!r}"
+    def test_reset_after_is_a_timedelta_that_discord_can_write(self, value, error):
+        expected = "expected a timedelta from 0:00:00 to 24 days, 20:31:23.647000"
+        message = f"{error}: reset_after: {expected}, got {value!r}"
         assert error_of(make_limit, reset_after=value) == message
 
     @pytest.mark.parametrize(
         ("value", "error"),
         [
-            (None, "TypeError"),
             ("2026-11-22", "TypeError"),
             (READ_AT.date(), "TypeError"),
             (NAIVE, "ValueError"),
             (StoppedClock(2026, 11, 22), "ValueError"),
-            (NAIVE.replace(tzinfo=Nowhere()), "ValueError"),
         ],
-        ids=["None", "text", "date", "naive", "naive subclass", "zone that does not know it"],
+        ids=["text", "date", "naive", "naive subclass"],
     )
     def test_created_at_is_an_aware_datetime(self, value, error):
         message = f"{error}: created_at: expected an aware datetime, got "
@@ -400,10 +418,10 @@ class TestConstructing:
     def test_url_is_text(self, url):
         assert error_of(make_info, url=url).startswith("TypeError: url: expected a printable ")
 
-    @pytest.mark.parametrize("value", [[], None, "limit"], ids=repr)
+    @pytest.mark.parametrize("value", [LIMIT, None, "limit"], ids=["dict", "None", "text"])
     def test_session_start_limit_is_one(self, value):
-        message = f"TypeError: session_start_limit: expected a SessionStartLimit, got {value!r}"
-        assert error_of(make_info, session_start_limit=value) == message
+        message = "TypeError: session_start_limit: expected a SessionStartLimit, got "
+        assert error_of(make_info, session_start_limit=value).startswith(message)
 
 
 class NamedInfo(GatewayBotInfo):
@@ -444,35 +462,22 @@ class TestChangingNothing:
         assert (info.name, info.url) == ("hosts", "wss://host")
 
 
-class SummerTime(datetime.tzinfo):
-    """Two hours ahead of UTC until 25 October 2026 at 3:00, when clocks go back by one."""
-
-    def utcoffset(self, moment):
-        return (2 if moment.replace(tzinfo=None) < datetime.datetime(2026, 10, 25, 3) else 1) * HOUR
-
-
 class TestAsking:
     @pytest.mark.parametrize(("total", "remaining", "used"), [(1000, 990, 10), (1, 3, -2)])
     def test_used_is_total_without_what_remains(self, total, remaining, used):
         assert make_limit(total=total, remaining=remaining).used == used
 
-    def test_reset_at_is_reset_after_later_than_created_at(self):
-        reset_at = make_limit(reset_after=HOUR).reset_at
-        assert reset_at == READ_AT + HOUR
+    @pytest.mark.parametrize("reset_after", [0 * HOUR, HOUR], ids=str)
+    def test_reset_at_is_reset_after_later_than_created_at(self, reset_after):
+        reset_at = make_limit(reset_after=reset_after).reset_at
+        assert reset_at == READ_AT + reset_after
         assert reset_at.tzinfo is UTC
 
-    def test_reset_at_is_right_where_summer_time_ends_before_it(self):
-        created_at = datetime.datetime(2026, 10, 25, 1, tzinfo=SummerTime())
-        reset_at = make_limit(reset_after=4 * HOUR, created_at=created_at).reset_at
-        assert reset_at == datetime.datetime(2026, 10, 25, 3, tzinfo=UTC)
-
-    def test_reset_at_is_created_at_where_no_window_is_running(self):
-        assert make_limit(reset_after=0 * HOUR).reset_at == READ_AT
-
     @pytest.mark.parametrize("reset_after", [0 * HOUR, HOUR], ids=str)
+    @pytest.mark.parametrize("total", [0, 1000])
     @pytest.mark.parametrize(("needed", "answer"), [(0, True), (4, True), (5, True), (6, False)])
-    def test_can_start_as_many_as_remain_whatever_the_total(self, needed, answer, reset_after):
-        limit = make_limit(remaining=5, total=0, reset_after=reset_after)
+    def test_can_start_as_many_as_remain(self, needed, answer, total, reset_after):
+        limit = make_limit(remaining=5, total=total, reset_after=reset_after)
         assert limit.can_start(needed) is answer
 
     def test_numbers_of_a_window_that_has_ended_stay_as_they_were_read(self):
@@ -534,6 +539,11 @@ class TestCopying:
     )
     def test_change_does_not_make_the_numbers_newer(self, changed, changes):
         assert changed(make_limit(), **changes).created_at == READ_AT
+
+    @changers
+    def test_limit_of_an_info_is_kept_as_it_is(self, changed):
+        info = make_info()
+        assert changed(info, shard_count=5).session_start_limit is info.session_start_limit
 
     @changers
     def test_created_at_can_be_changed(self, changed):
@@ -599,6 +609,11 @@ class TestSubclassing:
     def test_what_a_subclass_adds_can_be_changed(self, changed, cls, payload):
         made = changed(cls.from_payload(payload), tags=["a"])
         assert (type(made), made.tags) == (cls, ["a"])
+        assert changed(made).tags is made.tags
+
+    def test_an_info_takes_a_limit_of_a_subclass(self):
+        limit = TaggedLimit.from_payload(LIMIT)
+        assert make_info(session_start_limit=limit).session_start_limit is limit
 
     @entities
     def test_field_without_a_default_is_not_blamed_on_the_answer(self, entity, payload):
@@ -641,11 +656,6 @@ class TestComparing:
     def test_infos_of_different_values_differ(self, change):
         assert make_info() != make_info(**change)
 
-    def test_repr_reads_back_with_eval(self):
-        made = eval(repr(make_info()))
-        assert made == make_info()
-        assert made.session_start_limit.created_at == READ_AT
-
 
 class TestWriting:
     @pytest.mark.parametrize("milliseconds", [0, 16_100, INT32_MAX])
@@ -659,9 +669,12 @@ class TestWriting:
         limit = make_limit(reset_after=datetime.timedelta(microseconds=1001))
         assert limit.to_payload()["reset_after"] == 2
 
-    def test_reset_after_of_over_24_days_is_written_and_not_read_back(self):
-        written = make_limit(reset_after=datetime.timedelta(days=25)).to_payload()
-        assert "reset_after: expected an integer" in str(refusal(written, SessionStartLimit))
+    @pytest.mark.parametrize(
+        "reset_after", [0 * HOUR, HOUR, LONGEST - MICROSECOND, LONGEST], ids=str
+    )
+    def test_whatever_can_be_made_is_written_so_that_it_can_be_read(self, reset_after):
+        written = make_limit(reset_after=reset_after).to_payload()
+        assert SessionStartLimit.from_payload(written).reset_after - reset_after <= MICROSECOND
 
     def test_stored_answer_is_restored_with_its_reset(self):
         text = json.dumps(make_info().to_payload())
@@ -729,7 +742,6 @@ class TestStarting:
             (range(8, 10), 9, "ValueError"),
             ([1, True], True, "TypeError"),
             ([0, 4.0, 8], 4.0, "TypeError"),
-            ([0, None], None, "TypeError"),
         ],
     )
     def test_id_that_is_not_a_shard_is_refused(self, shard_ids, wrong, error):
@@ -809,7 +821,6 @@ class TestCommand:
         [
             (16, [], 0),
             (15, [], 1),
-            (15, ["--sessions=15"], 0),
             (16, ["--sessions=17"], 1),
             (0, ["--sessions=0"], 0),
             (26, ["--reserve=10"], 0),
@@ -875,18 +886,8 @@ class TestCommand:
     def test_help_tells_the_options_and_the_statuses(self, run):
         status, output, _ = run("--help")
         assert status == 0
-        assert " ".join(output.split()) == (
-            "usage: sessions.py [-h] [--sessions N] [--reserve N] [--version] [FILE] "
-            "Read Discord's answer to GET /gateway/bot and tell whether enough sessions are left "
-            "for a start. It does not fetch the answer: curl can. "
-            "positional arguments: FILE JSON; standard input if - or absent "
-            "options: -h, --help show this help message and exit "
-            "--sessions N how many the start takes, if not one per shard "
-            "--reserve N how many have to be left after it "
-            "--version show program's version number and exit "
-            "The exit status is 0 if enough are left, 1 if too few are, "
-            "2 if the answer or the usage is wrong."
-        )
+        for told in ("[FILE]", "--sessions N", "--reserve N", "0 if", "1 if", "2 if"):
+            assert f" {told} " in " ".join(output.split())
 
     def test_version(self, run):
         assert run("--version")[:2] == (0, f"sessions.py {sessions.__version__}\n")
@@ -912,17 +913,10 @@ class TestProcess:
     def test_answer_comes_from_standard_input(self, name):
         assert "Shards          9\n" in run(*COMMAND, *name).stdout
 
-    def test_answer_that_is_more_than_a_pipe_holds_is_read_whole(self):
-        answer = json.dumps({**ANSWER, "new": "x" * 3_000_000}, indent=1)
-        assert run(*COMMAND, stdin=answer).returncode == 0
-
     def test_nesting_that_is_too_deep_for_python_is_one_line_and_status_2(self):
         done = run(*COMMAND, stdin="[" * 200_000)
         assert re.fullmatch("sessions.py: cannot read .+ as JSON: .+\n", done.stderr)
         assert done.returncode == 2
-
-    def test_python_without_assertions_checks_as_well(self):
-        assert run(*PYTHON, "-O", str(FILE), stdin=TEXT.replace("999", "-1")).returncode == 2
 
     @needs_posix
     @pytest.mark.parametrize("redirection", ["</dev/null", "<&-"])
@@ -933,6 +927,13 @@ class TestProcess:
     @pytest.mark.parametrize("device", ["/dev/full", "&-"])
     def test_report_that_cannot_be_written_is_never_status_0(self, device):
         assert run("sh", "-c", f'"$@" >{device}', "sh", *COMMAND).returncode != 0
+
+    def test_report_that_nobody_can_read_is_never_status_0(self):
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(COMMAND, input=TEXT.encode(), stdout=write, stderr=subprocess.DEVNULL)
+        os.close(write)
+        assert done.returncode != 0
 
     @pytest.fixture
     def terminal(self):

@@ -2,7 +2,7 @@
 
 import datetime
 
-from bot._vendor.sessions import GatewayBotInfo, SessionStartLimit
+from bot._vendor.sessions import GatewayBotInfo, PayloadError, SessionStartLimit
 
 
 def assign(info: GatewayBotInfo, limit: SessionStartLimit) -> None:
@@ -35,6 +35,7 @@ def pass_wrong_types(info: GatewayBotInfo, limit: SessionStartLimit) -> None:
     limit.rate_limit_key(None)  # type: ignore
     info.buckets(9)  # type: ignore
     info.buckets(["9"])  # type: ignore
+    PayloadError("no", 5)  # type: ignore
 
 
 def leave_out(limit: SessionStartLimit) -> None:

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import datetime
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bot._vendor import sessions
@@ -33,7 +33,7 @@ class MyInfo(GatewayBotInfo):
         return self.buckets()[0]
 
 
-def read(answer: dict[str, Any], read_at: datetime.datetime) -> GatewayBotInfo | None:
+def read(answer: Mapping[str, object], read_at: datetime.datetime) -> GatewayBotInfo | None:
     """Read *answer* if it is one."""
     try:
         info = GatewayBotInfo.from_payload(answer, created_at=read_at)
@@ -97,6 +97,8 @@ def make(payload: dict[str, object]) -> None:
     assert_type(dataclasses.replace(limit, remaining=0), SessionStartLimit)
     if sys.version_info >= (3, 13):
         assert_type(copy.replace(limit, remaining=0), SessionStartLimit)
+    limit.copy(totl=5, remaining="5")  # passes, as its docstring says
+    raise PayloadError("no", datetime.timedelta(hours=1))
 
 
 def keep_the_subclass(payload: dict[str, object]) -> None:
