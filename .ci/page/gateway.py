@@ -10,32 +10,21 @@ import json
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any
 
 from aiohttp import web
 
 USER = {"id": "1", "username": "bot", "discriminator": "0", "avatar": None}
-APPLICATION = {
-    "id": "1",
-    "name": "bot",
-    "icon": None,
-    "description": "",
-    "verify_key": "",
-    "flags": 0,
-    "owner": USER,
-}
-APPLICATION |= {"bot_public": True, "bot_require_code_grant": False}
+APPLICATION = {"id": "1", "name": "bot", "icon": None, "description": "", "verify_key": ""}
+APPLICATION |= {"flags": 0, "owner": USER, "bot_public": True, "bot_require_code_grant": False}
 HELLO = {"op": 10, "d": {"heartbeat_interval": 45_000}, "s": None, "t": None}
 ACKNOWLEDGED = {"op": 11, "d": None, "s": None, "t": None}
 INVALID_SESSION = {"op": 9, "d": False, "s": None, "t": None}
 
 
-def answered(body: object, status: int = 200, **headers: str) -> web.Response:
+def answered(body, status=200):
     """Return *body* as JSON. discord.py wants the content type to the letter."""
-    data = json.dumps(body).encode()
     return web.Response(
-        body=data, content_type="application/json", status=status, headers={"Via": "1.1", **headers}
+        body=json.dumps(body).encode(), content_type="application/json", status=status
     )
 
 
@@ -50,13 +39,12 @@ class Gateway:
     reset_after: int = 14_400_000
     interval: float = 0.4
     """The seconds between two IDENTIFYs of one key: 5 at Discord."""
-    token: str = "secret"
     hangs: bool = False
     """Whether requests are never answered."""
     redirects_to: str = ""
     """Where requests are sent instead of being answered."""
     refusals: list[tuple[int, str, dict[str, str]]] = dataclasses.field(default_factory=list)
-    """Statuses, texts and headers, with which the next looks are refused."""
+    """Statuses, texts and headers, with which the next looks are answered."""
     fails: Counter[int] = dataclasses.field(default_factory=Counter)
     """By shard: how many of its IDENTIFYs are answered by closing the connection."""
     loses: Counter[int] = dataclasses.field(default_factory=Counter)
@@ -76,56 +64,40 @@ class Gateway:
     _last: dict[int, float] = dataclasses.field(default_factory=lambda: defaultdict(lambda: -1e9))
 
     @property
-    def url(self) -> str:
-        """Return the WebSocket URL."""
+    def url(self):
         return f"ws://127.0.0.1:{self.port}/"
 
     @property
-    def api(self) -> str:
-        """Return the URL of the REST API."""
-        return f"http://127.0.0.1:{self.port}/api/v10"
+    def host(self):
+        return f"http://127.0.0.1:{self.port}"
 
     @property
-    def answer(self) -> dict[str, Any]:
-        """Return the answer to GET /gateway/bot."""
-        limit = {
-            "total": self.total,
-            "remaining": self.remaining,
-            "reset_after": self.reset_after,
-            "max_concurrency": self.max_concurrency,
-        }
+    def answer(self):
+        names = ("total", "remaining", "reset_after", "max_concurrency")
+        limit = {name: getattr(self, name) for name in names}
         return {"url": self.url, "shards": self.shards, "session_start_limit": limit}
 
-    async def rest(self, request: web.Request) -> web.Response:
-        """Answer a request to the API."""
+    async def rest(self, request):
         if self.hangs:
             self.waiting += 1
             await asyncio.sleep(600)
         if self.redirects_to:
             raise web.HTTPFound(self.redirects_to)
-        path = request.match_info["path"]
-        if path == "gateway":
-            return answered({"url": self.url})
         if not request.headers["User-Agent"].startswith("DiscordBot ("):
             return web.Response(status=403, text="error code: 1010")
-        if request.headers.get("Authorization") != f"Bot {self.token}":
+        if request.headers.get("Authorization") != "Bot secret":
             return answered({"message": "401: Unauthorized", "code": 0}, status=401)
+        path = request.match_info["path"]
         if path == "gateway/bot":
             self.looked.append(time.monotonic())
             if self.refusals:
                 status, text, headers = self.refusals.pop(0)
                 return web.Response(status=status, text=text, headers=headers)
-        answers = {
-            "gateway/bot": self.answer,
-            "users/@me": USER,
-            "applications/1/commands": [],
-            "applications/@me": APPLICATION,
-            "oauth2/applications/@me": APPLICATION,
-        }
+        answers = {"gateway/bot": self.answer, "users/@me": USER}
+        answers |= dict.fromkeys(["applications/@me", "oauth2/applications/@me"], APPLICATION)
         return answered(answers.get(path, []))
 
-    async def socket(self, request: web.Request) -> web.WebSocketResponse:
-        """Serve one shard."""
+    async def socket(self, request):
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         await socket.send_json(HELLO)
@@ -139,10 +111,7 @@ class Gateway:
                 await self.identified(socket, *payload["d"].get("shard", (0, 1)))
         return socket
 
-    async def identified(
-        self, socket: web.WebSocketResponse, shard_id: int, shard_count: int
-    ) -> None:
-        """Answer an IDENTIFY."""
+    async def identified(self, socket, shard_id, count):
         key, now = shard_id % self.max_concurrency, time.monotonic()
         early = now < self._last[key] + self.interval
         self._last[key] = now
@@ -155,9 +124,8 @@ class Gateway:
             self.fails[shard_id] -= 1
             await socket.close(code=4000)
         else:
-            session = {"session_id": str(shard_id), "resume_gateway_url": self.url}
-            data = {"v": 10, "user": USER, "guilds": [], "application": APPLICATION, **session}
-            data["shard"] = [shard_id, shard_count]
+            data = {"v": 10, "user": USER, "guilds": [], "application": APPLICATION}
+            data |= {"session_id": "1", "resume_gateway_url": self.url, "shard": [shard_id, count]}
             await socket.send_json({"op": 0, "t": "READY", "s": 1, "d": data})
             if self.loses[shard_id] > 0:
                 self.loses[shard_id] -= 1
@@ -166,37 +134,31 @@ class Gateway:
             else:
                 self.ready.add(shard_id)
 
-    def all_are_ready(self) -> bool:
-        """Return whether the sessions of all shards are kept."""
-        return len(self.ready) == self.shards
-
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
-        """Wait until *condition* holds."""
+    def wait_until(self, condition, seconds=30):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, self
             time.sleep(0.01)
 
-    def wait_until_ready(self, seconds: float = 30) -> None:
-        """Wait until all shards are."""
-        self.wait_until(self.all_are_ready, seconds)
+    def wait_until_ready(self, seconds=30):
+        """Wait until the sessions of all shards are kept."""
+        self.wait_until(lambda: len(self.ready) == self.shards, seconds)
 
     @contextlib.contextmanager
-    def running(self, *routes: web.RouteDef) -> Iterator["Gateway"]:
+    def running(self, *routes):
         """Serve from a thread, and *routes* as well."""
         loop = asyncio.new_event_loop()
         app = web.Application()
-        app.add_routes(
-            [web.get("/", self.socket), web.get("/api/v10/{path:.*}", self.rest), *routes]
-        )
+        app.add_routes([web.get("/", self.socket), web.get("/api/v10/{path:.*}", self.rest)])
+        app.add_routes(routes)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
 
-        async def start() -> None:
+        async def start():
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             self.port = runner.addresses[0][1]
 
-        async def stop() -> None:
+        async def stop():
             await runner.cleanup()
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:

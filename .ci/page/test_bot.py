@@ -1,0 +1,201 @@
+"""The bots of the page, with the library that is installed, against a stand-in for Discord."""
+
+import contextlib
+import importlib.util
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+
+import pytest
+from blocks import block, save
+from conftest import environment
+from gateway import Gateway
+
+LIBRARY = next(filter(importlib.util.find_spec, ["disnake", "nextcord", "discord"]))
+BASES = ["commands.Bot", f"{LIBRARY}.Client", "commands.AutoShardedBot"]
+BASES.append(f"{LIBRARY}.AutoShardedClient")
+
+# Only the address of Discord, the pace and the times of a look are not those of a bot.
+DRIVER = textwrap.dedent("""
+    import importlib, logging, runpy, socket, sys
+    import yarl
+    logging.basicConfig()
+    library, api, url, pace, name = sys.argv[1:]
+    sys.path[0] = ""
+    import turns
+    turns.PACE, turns.FRESH, turns.PATIENCE = float(pace), 3.0, 1.0
+    http = importlib.import_module(library + ".http")
+    http.Route.BASE = http.Route.API_BASE_URL = api
+    gateway = importlib.import_module(library + ".gateway")
+    gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(url)
+    socket.gethostname = lambda: name
+    runpy.run_path("bot.py", run_name="__main__")
+""")
+
+
+def bot_lines(base, arguments=""):
+    """Return a bot that takes turns."""
+    prefix = "" if base.endswith("Client") else '"!", '
+    return f"""\
+import {LIBRARY}
+from {LIBRARY}.ext import commands
+from look import RESERVE, look
+from turns import Turns
+
+TOKEN = "secret"
+
+
+{block("python", "class Bot(").replace("(commands.Bot)", f"({base})")}
+bot = Bot({prefix}{arguments}intents={LIBRARY}.Intents.default())
+bot.run(TOKEN)
+"""
+
+
+ONE = bot_lines("commands.Bot")
+SHARDED = bot_lines("commands.AutoShardedBot")
+CLASS = block("python", "class Bot(").split("turns = ")[0]
+POD = f"""\
+import socket
+import {LIBRARY}
+from {LIBRARY}.ext import commands
+from look import RESERVE, look
+from redis_turns import RedisTurns
+
+TOKEN = "secret"
+intents = {LIBRARY}.Intents.default()
+
+{CLASS.replace("commands.Bot", "commands.AutoShardedBot")}
+{block("python", "socket.gethostname()")}
+bot.run(TOKEN)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts a process with a bot."""
+    with contextlib.ExitStack() as processes:
+
+        def start(gateway, bot, name="", pace=1, **variables):
+            directory = tmp_path / f"bot{len(list(tmp_path.glob('bot*')))}"
+            directory.mkdir()
+            save(directory)
+            (directory / "bot.py").write_text(bot)
+            log = processes.enter_context((directory / "log").open("w+"))
+            arguments = [LIBRARY, f"{gateway.host}/api/v10", gateway.url, str(pace), name]
+            process = subprocess.Popen(
+                [sys.executable, "-c", DRIVER, *arguments],
+                cwd=directory,
+                env=environment(gateway, **variables),
+                stdout=log,
+                stderr=log,
+            )
+            processes.enter_context(process)
+            processes.callback(process.kill)
+            return process
+
+        yield start
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_bot_starts_its_shards_by_key(start, base):
+    shards = [*range(8)] if "AutoSharded" in base else [0]
+    gateway = Gateway(shards=8, max_concurrency=4)
+    with gateway.running():
+        start(gateway, bot_lines(base))
+        gateway.wait_until(lambda: gateway.ready == {*shards}, 15)  # discord.py alone takes 37
+    assert (gateway.broken, sorted(gateway.identifies)) == ([], shards)
+
+
+def test_lost_sessions_and_closed_connections_keep_the_rule(start):
+    gateway = Gateway(shards=8, max_concurrency=4)
+    gateway.fails, gateway.loses = Counter({2: 1}), Counter([0, 1, 5, 5])
+    with gateway.running():
+        start(gateway, SHARDED)
+        gateway.wait_until_ready(seconds=60)
+    assert (gateway.broken, len(gateway.identifies)) == ([], 8 + 1 + 4)
+
+
+def test_process_that_is_restarted_at_once_keeps_the_rule(start):
+    gateway = Gateway(shards=4, max_concurrency=2, interval=0.8)
+    with gateway.running():
+        process = start(gateway, SHARDED)
+        gateway.wait_until(lambda: len(gateway.identifies) >= 3)
+        process.kill()
+        gateway.ready.clear()
+        start(gateway, SHARDED)
+        gateway.wait_until_ready()
+    assert gateway.broken == []
+
+
+@pytest.mark.parametrize("bot", [ONE, SHARDED], ids=["one shard", "sharded"])
+def test_reserve_is_left_however_many_sessions_are_lost(start, bot, tmp_path):
+    gateway = Gateway(shards=8, max_concurrency=4, remaining=20)
+    gateway.loses = Counter(dict.fromkeys(range(8), 10**6))
+    log = tmp_path / "bot0" / "log"
+    with gateway.running():
+        start(gateway, bot, RESERVE="5")
+        text = "too few sessions are left until "
+        gateway.wait_until(lambda: text in log.read_text(), seconds=60)
+    assert (gateway.broken, gateway.remaining) == ([], 5)
+
+
+def test_log_of_a_bot_that_starts_at_the_reserve_stays_small(start, tmp_path):
+    gateway = Gateway(shards=2, max_concurrency=2)
+    log = tmp_path / "bot0" / "log"
+    with gateway.running():
+        start(gateway, SHARDED.replace("\nbot = ", NOTHING_LEFT + "\nbot = "))
+        gateway.wait_until(lambda: log.read_text().count("TRY") >= 4, seconds=60)
+    assert gateway.identifies == []
+    assert log.stat().st_size < 4 * 10_000  # 1 MB in 100 tries
+
+
+NOTHING_LEFT = """
+turns.reserve = 2000
+take = turns.take
+
+
+async def tell(shard_id: int) -> None:
+    print("TRY", flush=True)
+    await take(shard_id)
+
+
+turns.take = tell
+"""
+
+
+class TestPods:
+    def start(self, start, gateway, url, number):
+        return start(gateway, POD, f"mybot-{number}", 0.3, REDIS_URL=url)
+
+    def test_they_take_turns_even_if_one_is_killed(self, start, redis_server):
+        gateway = Gateway(shards=24, max_concurrency=8, loses=Counter([1, 14]))
+        with gateway.running():
+            _, _, process = [
+                self.start(start, gateway, redis_server[1], number) for number in range(3)
+            ]
+            gateway.wait_until(lambda: not gateway.ready.isdisjoint(range(16, 24)))
+            process.kill()
+            process.wait()
+            gateway.ready -= {*range(16, 24)}
+            self.start(start, gateway, redis_server[1], 2)
+            gateway.wait_until_ready(seconds=90)
+        assert gateway.broken == []
+        assert len(gateway.identifies) > 26
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_bot_satisfies_type_checkers(tmp_path, base, checker):
+    save(tmp_path)
+    (tmp_path / "bot.py").write_text(bot_lines(base))
+    (tmp_path / "pod.py").write_text(POD)
+    settings = '{"typeCheckingMode": "strict", "reportUnusedImport": false}'  # see bot_lines
+    (tmp_path / "pyrightconfig.json").write_text(settings)
+    options = {
+        "mypy": ["--strict", "--config-file=", "bot.py", "pod.py"],
+        "pyright": ["--pythonpath", sys.executable],
+    }
+    command = [sys.executable, "-m", checker, *options[checker]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
