@@ -8,7 +8,7 @@ import sys
 import tempfile
 import venv
 
-CI = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).parent
 SETTINGS = {
     "include": ["bot"],
     "typeCheckingMode": "strict",
@@ -23,9 +23,9 @@ with tempfile.TemporaryDirectory() as directory:
     vendor.mkdir(parents=True)
     for package in (vendor, vendor.parent):
         (package / "__init__.py").touch()
-    shutil.copy(CI.parent / "sessions.py", vendor)
+    shutil.copy(HERE.parents[1] / "sessions.py", vendor)
     for name in ("typed_use.py", "typed_misuse.py"):
-        shutil.copy(CI / name, vendor.parent)
+        shutil.copy(HERE / name, vendor.parent)
     (root / "pyrightconfig.json").write_text(json.dumps(SETTINGS))
 
     failed = False

@@ -93,7 +93,7 @@ class Gateway:
             if self.refusals:
                 status, text, headers = self.refusals.pop(0)
                 return web.Response(status=status, text=text, headers=headers)
-        answers = {"gateway/bot": self.answer, "users/@me": USER}
+        answers = {"gateway": {"url": self.url}, "gateway/bot": self.answer, "users/@me": USER}
         answers |= dict.fromkeys(["applications/@me", "oauth2/applications/@me"], APPLICATION)
         return answered(answers.get(path, []))
 
