@@ -915,8 +915,7 @@ class TestProcess:
 
     def test_nesting_that_is_too_deep_for_python_is_one_line_and_status_2(self):
         done = run(*COMMAND, stdin="[" * 200_000)
-        assert re.fullmatch("sessions.py: cannot read .+ as JSON: .+\n", done.stderr)
-        assert done.returncode == 2
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
     @needs_posix
     @pytest.mark.parametrize("redirection", ["</dev/null", "<&-"])
@@ -952,11 +951,12 @@ class TestProcess:
         os.write(keyboard, TEXT.encode() + b"\n\x04")
         done = subprocess.run([*COMMAND, *arguments], stdin=screen, capture_output=True, timeout=60)
         message = b"waiting for the answer to GET /gateway/bot on standard input\n"
-        assert done.returncode == status
-        assert done.stderr.count(message) == times
+        assert (done.returncode, done.stderr.count(message)) == (status, times)
 
     def test_interrupt_at_a_terminal_is_never_status_0(self, terminal):
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(COMMAND, stdin=terminal[1], stderr=subprocess.PIPE)
+        signal.signal(signal.SIGINT, handler)  # which ignores it in a job in the background
         assert select.select([process.stderr], [], [], 60)[0]  # it says that it waits
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import re
 import subprocess
 import sys
 from unittest import mock
@@ -11,7 +10,6 @@ import cattrs
 import freezegun
 import msgspec
 import orjson
-import pendulum
 import pydantic
 import pytest
 import time_machine
@@ -115,21 +113,17 @@ def test_milliseconds_taken_for_seconds_are_refused_from_36_minutes_on(name):
         read(changed(reset_after=2_147_484))
 
 
-def test_msgspec_refuses_milliseconds():
-    with pytest.raises(msgspec.ValidationError, match="Expected `duration`, got `int`"):
-        msgspec.convert(changed(reset_after=1000), GatewayBotInfo)
-
-
-def test_pydantic_writes_what_it_reads():
-    assert adapter.validate_json(adapter.dump_json(make_info())) == make_info()
-
-
-def test_msgspec_writes_what_it_reads():
-    assert msgspec.convert(msgspec.to_builtins(make_info()), GatewayBotInfo) == make_info()
-
-
-def test_cattrs_writes_what_it_reads():
-    assert converter.structure(converter.unstructure(make_info()), GatewayBotInfo) == make_info()
+@pytest.mark.parametrize(
+    ("read", "write"),
+    [
+        (adapter.validate_json, adapter.dump_json),
+        (lambda written: msgspec.json.decode(written, type=GatewayBotInfo), msgspec.json.encode),
+        (lambda written: converter.structure(written, GatewayBotInfo), converter.unstructure),
+    ],
+    ids=["pydantic", "msgspec", "cattrs"],
+)
+def test_what_they_write_is_read(read, write):
+    assert read(write(make_info())) == make_info()
 
 
 def test_orjson_writes_the_payload():
@@ -155,11 +149,6 @@ class TestHeldClock:
     def test_real_times_are_taken_and_kept(self, hold):
         with hold("2030-01-01"):
             assert make_limit().copy(remaining=5).created_at == READ_AT
-
-
-def test_naive_time_of_pendulum_is_refused_as_a_plain_one_is():
-    with pytest.raises(ValueError, match=re.escape("expected an aware datetime, got ")):
-        make_limit(created_at=pendulum.naive(2026, 11, 22))
 
 
 @pytest.mark.parametrize(

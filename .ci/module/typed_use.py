@@ -92,8 +92,6 @@ def make(payload: dict[str, object]) -> None:
     assert_type(
         info.copy(url="ws://localhost", shard_count=2, session_start_limit=limit), GatewayBotInfo
     )
-    assert_type(copy.copy(info), GatewayBotInfo)
-    assert_type(copy.deepcopy(limit), SessionStartLimit)
     assert_type(dataclasses.replace(limit, remaining=0), SessionStartLimit)
     if sys.version_info >= (3, 13):
         assert_type(copy.replace(limit, remaining=0), SessionStartLimit)
@@ -111,12 +109,3 @@ def keep_the_subclass(payload: dict[str, object]) -> None:
     assert_type(
         MyInfo.from_payload(payload).copy(session_start_limit=mine).first(), tuple[int, ...]
     )
-
-
-def tell(limit: SessionStartLimit) -> str:
-    """Match by keyword."""
-    match limit:
-        case SessionStartLimit(remaining=0, reset_after=reset_after):
-            return f"none left for {reset_after}"
-        case _:
-            return f"{limit.remaining} left"

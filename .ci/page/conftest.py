@@ -2,6 +2,7 @@
 
 import inspect
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from blocks import ROOT, save
 
 SHRUNK = pathlib.Path(__file__).parent / "shrunk"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 
 
 @pytest.hookimpl(tryfirst=True)

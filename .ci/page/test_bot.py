@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import subprocess
 import sys
-import textwrap
 from collections import Counter
 
 import pytest
@@ -17,24 +16,24 @@ BASES = ["commands.Bot", f"{LIBRARY}.Client", "commands.AutoShardedBot"]
 BASES.append(f"{LIBRARY}.AutoShardedClient")
 
 # Only the address of Discord, the pace and the times of a look are not those of a bot.
-DRIVER = textwrap.dedent("""
-    import importlib, logging, runpy, socket, sys
-    import yarl
-    logging.basicConfig()
-    library, api, url, pace, name = sys.argv[1:]
-    sys.path[0] = ""
-    import turns
-    turns.PACE, turns.FRESH, turns.PATIENCE = float(pace), 3.0, 1.0
-    http = importlib.import_module(library + ".http")
-    http.Route.BASE = http.Route.API_BASE_URL = api
-    gateway = importlib.import_module(library + ".gateway")
-    gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(url)
-    socket.gethostname = lambda: name
-    runpy.run_path("bot.py", run_name="__main__")
-""")
+DRIVER = """
+import importlib, logging, runpy, socket, sys
+import yarl
+logging.basicConfig()
+library, api, url, pace, name = sys.argv[1:]
+sys.path[0] = ""
+import turns
+turns.PACE, turns.FRESH, turns.PATIENCE = float(pace), 3.0, 1.0
+http = importlib.import_module(library + ".http")
+http.Route.BASE = http.Route.API_BASE_URL = api
+gateway = importlib.import_module(library + ".gateway")
+gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(url)
+socket.gethostname = lambda: name
+runpy.run_path("bot.py", run_name="__main__")
+"""
 
 
-def bot_lines(base, arguments=""):
+def bot_lines(base):
     """Return a bot that takes turns."""
     prefix = "" if base.endswith("Client") else '"!", '
     return f"""\
@@ -47,7 +46,7 @@ TOKEN = "secret"
 
 
 {block("python", "class Bot(").replace("(commands.Bot)", f"({base})")}
-bot = Bot({prefix}{arguments}intents={LIBRARY}.Intents.default())
+bot = Bot({prefix}intents={LIBRARY}.Intents.default())
 bot.run(TOKEN)
 """
 
@@ -138,30 +137,6 @@ def test_reserve_is_left_however_many_sessions_are_lost(start, bot, tmp_path):
         text = "too few sessions are left until "
         gateway.wait_until(lambda: text in log.read_text(), seconds=60)
     assert (gateway.broken, gateway.remaining) == ([], 5)
-
-
-def test_log_of_a_bot_that_starts_at_the_reserve_stays_small(start, tmp_path):
-    gateway = Gateway(shards=2, max_concurrency=2)
-    log = tmp_path / "bot0" / "log"
-    with gateway.running():
-        start(gateway, SHARDED.replace("\nbot = ", NOTHING_LEFT + "\nbot = "))
-        gateway.wait_until(lambda: log.read_text().count("TRY") >= 4, seconds=60)
-    assert gateway.identifies == []
-    assert log.stat().st_size < 4 * 10_000  # 1 MB in 100 tries
-
-
-NOTHING_LEFT = """
-turns.reserve = 2000
-take = turns.take
-
-
-async def tell(shard_id: int) -> None:
-    print("TRY", flush=True)
-    await take(shard_id)
-
-
-turns.take = tell
-"""
 
 
 class TestPods:

@@ -1,5 +1,6 @@
 """`look.py` and the start script of the page, as they are, against a stand-in for Discord."""
 
+import http.client
 import importlib
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from unittest import mock
 
 import pytest
 from aiohttp import web
@@ -135,16 +137,13 @@ class TestLook:
         assert when.startswith("the next look is on ")
 
     def test_failure_is_waited_for(self, load, passing, monkeypatch):
-        gateway = Gateway(shards=9, max_concurrency=1, redirects_to="http://127.0.0.1:9")
-
-        def sleep(seconds):
-            passing.sleep(seconds)
-            gateway.redirects_to = "" if seconds == 60 else gateway.redirects_to
-
-        monkeypatch.setattr(time, "sleep", sleep)
+        gateway = Gateway(shards=9, max_concurrency=1)
         with gateway.running():
-            load(gateway).look("secret")
-        assert passing.waits == [6, 60]
+            program = load(gateway)
+            results = [OSError("down"), http.client.BadStatusLine("?"), program.fetch("secret")]
+            monkeypatch.setattr(program, "fetch", mock.Mock(side_effect=results))
+            program.look("secret")
+        assert passing.waits == [6, 60, 60]
 
     def test_machine_that_was_suspended_looks_when_it_is_time(self, load, passing):
         gateway = Gateway(shards=1, max_concurrency=1, reset_after=8 * 3_600_000, remaining=0)

@@ -88,6 +88,11 @@ class Fleet:
         self.clients.append(self.client_of(self.discord, made, shard_ids))
         return self.clients[-1]
 
+    def stop(self, client):
+        self.clients.remove(client)
+        for task in client.tasks:
+            task.cancel()
+
     def lose(self, *shard_ids):
         for client in self.clients:
             for shard_id in shard_ids or client.shard_ids:
@@ -207,6 +212,22 @@ class TestReserve:
             assert await fleet.incident(8) <= 600
             await asyncio.sleep(8 * HOUR)
 
+    @bots
+    @clients
+    async def test_restart_that_just_leaves_it_starts_all(self, client_of, bot):
+        fleet = Fleet(client_of, bot)
+        fleet.stop(fleet.clients[0])
+        fleet.discord.leave(RESERVE + fleet.shards)
+        client = fleet.start_process(range(fleet.shards))
+        assert await fleet.seconds_until(fleet.is_ready) <= 600
+        assert (client.refusals, fleet.discord.least) == ([], RESERVE)
+
+    async def test_error_that_says_so_hides_what_came_before_it(self):
+        made = make(Discord(1, 1), reserve=1000)
+        with pytest.raises(ConnectionError) as caught:
+            await made.take(0)
+        assert caught.value.__suppress_context__  # libraries log it, while they handle another
+
     @pytest.mark.parametrize("reserve", [1, 2000])
     async def test_it_may_be_one_or_more_than_all(self, reserve):
         discord = Discord(1, 1, total=20)
@@ -273,9 +294,8 @@ class TestOthersSpend:
         redis_turns.client = Redis()
         fleet = Fleet(client_of, (64, 16), processes)
         await fleet.start()
-        sick = fleet.clients.pop(0)
-        for task in sick.tasks:
-            task.cancel()
+        sick = fleet.clients[0]
+        fleet.stop(sick)
         while fleet.discord.remaining >= RESERVE + len(sick.shard_ids):  # as its look wants
             await asyncio.sleep(7)
             for shard_id in sick.shard_ids:
@@ -393,17 +413,6 @@ class TestSeveralProcesses:
         await fleet.start()
         assert fleet.discord.broken == 0
 
-    async def test_reserve_is_left_whenever_their_days_begin(self):
-        redis_turns.client = Redis()
-        fleet = Fleet(OwnClient, (64, 16), 8)
-        await asyncio.sleep(25 * HOUR)
-        fleet.lose(0)  # a day begins for Discord and for one process, 12 hours before others
-        await asyncio.sleep(12 * HOUR)
-        fleet.lose()
-        await asyncio.sleep(12 * HOUR)
-        await fleet.incident(24)
-        assert fleet.discord.least >= RESERVE - 8
-
     @clients
     @pytest.mark.parametrize(("left", "started"), [(140, 24), (130, 24), (124, 24), (110, 8)])
     async def test_rolling_restart_starts_whose_own_shards_leave_the_reserve(
@@ -413,12 +422,10 @@ class TestSeveralProcesses:
         fleet = Fleet(client_of, (24, 1), 3)
         await fleet.start()
         fleet.discord.leave(left)
-        old, fleet.clients = fleet.clients, []
-        for client in old:
-            for task in client.tasks:
-                task.cancel()
+        for client in fleet.clients[:]:
+            fleet.stop(client)
             if fleet.discord.remaining >= RESERVE + 8:  # as its look wants
-                fleet.start_process(range(client.shard_ids[0], client.shard_ids[-1] + 1))
+                fleet.start_process(client.shard_ids)
                 assert await fleet.seconds_until(fleet.is_ready) <= 0.5 * HOUR
         assert sum(len(client.ready) for client in fleet.clients) == started
         assert fleet.discord.least >= RESERVE
@@ -461,10 +468,3 @@ class TestTaking:
         answers = {"set.return_value": None, "pttl.return_value": -2}  # there is no such key
         redis_turns.client = mock.AsyncMock(**answers)
         assert await make(Discord(1, 1), cls=redis_turns.RedisTurns).turn(0) > 0
-
-    def test_process_that_runs_what_it_does_not_have_is_told(self):
-        async def make_one():
-            make(Discord(4, 1), [3, 4])
-
-        with pytest.raises(ValueError, match="shard_id: expected an integer from 0 to 3, got 4"):
-            run(make_one())
