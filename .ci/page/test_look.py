@@ -95,7 +95,7 @@ class TestLook:
         ("variable", "reserve"), [(None, 100), ("", 100), ("10", 10), ("0", 1)], ids=str
     )
     def test_answer_is_returned_where_the_reserve_is_left(
-        self, load, passing, variable, reserve, monkeypatch
+        self, load, passing, variable, reserve, monkeypatch, capsys
     ):
         if variable is not None:
             monkeypatch.setenv("RESERVE", variable)
@@ -104,6 +104,7 @@ class TestLook:
             info = load(gateway).look("\ufeffsec\u200bret\r\n")  # as a file may hold it
         assert info.to_payload() == gateway.answer
         assert passing.waits == [6]
+        assert capsys.readouterr().out.endswith(f" {9 + reserve} are needed\n")
 
     @pytest.mark.parametrize(("milliseconds", "seconds"), [(14_400_000, 14_400), (0, 60)])
     def test_bot_is_not_started_before_the_reset_where_it_is_not(
