@@ -9,8 +9,8 @@ from unittest import mock
 import cattrs
 import freezegun
 import msgspec
-import orjson
 import pydantic
+import pydantic_core
 import pytest
 import time_machine
 from hikari.impl.entity_factory import EntityFactoryImpl
@@ -35,9 +35,7 @@ adapter = pydantic.TypeAdapter(GatewayBotInfo)
 READERS = {
     "pydantic": (adapter.validate_python, pydantic.ValidationError),
     "pydantic, JSON": (
-        lambda fields: adapter.validate_json(
-            orjson.dumps(fields, default=lambda value: value.total_seconds())
-        ),
+        lambda fields: adapter.validate_json(pydantic_core.to_json(fields)),
         pydantic.ValidationError,
     ),
     "msgspec": (lambda fields: msgspec.convert(fields, GatewayBotInfo), msgspec.ValidationError),
@@ -97,13 +95,6 @@ def test_validation_error_says_what_the_class_says(name):
         read(changed(remaining=-1))
 
 
-@pytest.mark.parametrize("name", ["pydantic", "cattrs"])
-@pytest.mark.parametrize(("value", "total"), [("1000", 1000), (True, 1)])
-def test_pydantic_and_cattrs_make_an_integer_first(name, value, total):
-    read, _ = READERS[name]
-    assert read(changed(total=value)).session_start_limit.total == total
-
-
 @pytest.mark.parametrize("name", ["pydantic", "msgspec, lax"])
 def test_milliseconds_taken_for_seconds_are_refused_from_36_minutes_on(name):
     read, error = READERS[name]
@@ -124,10 +115,6 @@ def test_milliseconds_taken_for_seconds_are_refused_from_36_minutes_on(name):
 )
 def test_what_they_write_is_read(read, write):
     assert read(write(make_info())) == make_info()
-
-
-def test_orjson_writes_the_payload():
-    assert orjson.loads(orjson.dumps(make_info().to_payload())) == ANSWER
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,6 @@ class Gateway:
     """The seconds between two IDENTIFYs of one key: 5 at Discord."""
     hangs: bool = False
     """Whether requests are never answered."""
-    redirects_to: str = ""
-    """Where requests are sent instead of being answered."""
     refusals: list[tuple[int, str, dict[str, str]]] = dataclasses.field(default_factory=list)
     """Statuses, texts and headers, with which the next looks are answered."""
     fails: Counter[int] = dataclasses.field(default_factory=Counter)
@@ -81,8 +79,6 @@ class Gateway:
         if self.hangs:
             self.waiting += 1
             await asyncio.sleep(600)
-        if self.redirects_to:
-            raise web.HTTPFound(self.redirects_to)
         if not request.headers["User-Agent"].startswith("DiscordBot ("):
             return web.Response(status=403, text="error code: 1010")
         if request.headers.get("Authorization") != "Bot secret":

@@ -99,8 +99,7 @@ class TestLook:
     ):
         if variable is not None:
             monkeypatch.setenv("RESERVE", variable)
-        gateway = Gateway(shards=9, max_concurrency=16, remaining=9 + reserve)
-        with gateway.running():
+        with Gateway(shards=9, max_concurrency=16, remaining=9 + reserve).running() as gateway:
             info = load(gateway).look("\ufeffsec\u200bret\r\n")  # as a file may hold it
         assert info.to_payload() == gateway.answer
         assert passing.waits == [6]
@@ -137,14 +136,19 @@ class TestLook:
         assert told in refusal
         assert when.startswith("the next look is on ")
 
-    def test_failure_is_waited_for(self, load, passing, monkeypatch):
-        gateway = Gateway(shards=9, max_concurrency=1)
-        with gateway.running():
+    def test_failure_is_told_in_a_short_line_and_waited_for(
+        self, load, passing, monkeypatch, capsys
+    ):
+        with Gateway(shards=9, max_concurrency=1).running() as gateway:
             program = load(gateway)
-            results = [OSError("down"), http.client.BadStatusLine("?"), program.fetch("secret")]
+            failures = [OSError("unerwünscht"), http.client.BadStatusLine("?" * 1000)]
+            results = [*failures, program.fetch("secret")]
             monkeypatch.setattr(program, "fetch", mock.Mock(side_effect=results))
             program.look("secret")
         assert passing.waits == [6, 60, 60]
+        output = capsys.readouterr().out
+        assert output.isascii()
+        assert max(map(len, output.splitlines())) == 500
 
     def test_machine_that_was_suspended_looks_when_it_is_time(self, load, passing):
         gateway = Gateway(shards=1, max_concurrency=1, reset_after=8 * 3_600_000, remaining=0)
@@ -165,13 +169,11 @@ class TestLook:
             load(gateway).fetch("secret")
 
     @pytest.mark.parametrize(
-        ("arguments", "needed"),
-        [({"shard_count": 20}, 120), ({"shard_count": 20, "shard_ids": [4, 5, 6, 7]}, 104)],
+        ("shard_ids", "needed"), [(None, 120), ([], 120), ([4, 5, 6, 7], 104)], ids=repr
     )
-    def test_shards_that_are_started_are_counted(self, load, passing, arguments, needed, capsys):
-        gateway = Gateway(shards=9, max_concurrency=1)
-        with gateway.running():
-            assert load(gateway).look("secret", **arguments).shard_count == 20
+    def test_shards_that_are_started_are_counted(self, load, passing, shard_ids, needed, capsys):
+        with Gateway(shards=9, max_concurrency=1).running() as gateway:
+            assert load(gateway).look("secret", 20, shard_ids).shard_count == 20
         assert f"1000 sessions are left, {needed} are needed" in capsys.readouterr().out
 
     def test_shard_that_the_bot_does_not_have_is_told_at_once(self, load, passing):
@@ -180,8 +182,7 @@ class TestLook:
             load(gateway).look("secret", shard_ids=[8, 9])
 
     def test_bot_that_the_program_starts_in_a_loop_leaves_the_reserve(self, load, passing):
-        gateway = Gateway(shards=1, max_concurrency=1, remaining=105)
-        with gateway.running():
+        with Gateway(shards=1, max_concurrency=1, remaining=105).running() as gateway:
             look = load(gateway).look
             while sum(passing.waits) < 14_400:
                 look("secret")
@@ -199,7 +200,7 @@ class TestLook:
             return web.json_response({"url": "wss://other", "shards": 1})
 
         with Gateway(shards=9, max_concurrency=1).running(web.get("/other", other)) as gateway:
-            gateway.redirects_to = f"http://localhost:{gateway.port}/other"
+            gateway.refusals = [(302, "", {"Location": f"http://localhost:{gateway.port}/other"})]
             with pytest.raises(PayloadError, match="session_start_limit: missing"):
                 load(gateway).fetch("secret")
         assert seen == [None]
