@@ -55,8 +55,8 @@ class Redis:
         free = time.monotonic() >= self.expires.get(name, 0)
         if free:
             self.expires[name] = time.monotonic() + px / 1000
-        late = self.failure == "delay" and self.random.random() < 0.1
-        await asyncio.sleep(2 if late else 0.001)
+        delays = [0.001] * 8 + [0.45, 2] if self.failure == "delay" else [0.001]
+        await asyncio.sleep(self.random.choice(delays))
         return free
 
     async def pttl(self, name):
