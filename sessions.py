@@ -89,7 +89,7 @@ class SessionStartLimit:
     """How many of them are left in the window, 0 or more. It is not checked against `total`."""
 
     reset_after: datetime.timedelta
-    """The time from `created_at` to the reset: from zero to 2**31 - 1 milliseconds, 24.8 days.
+    """The time from `created_at` to the reset: from zero to 2**31 - 1 milliseconds, 24.9 days.
 
     Zero is normal: a bot that has started nothing yet has no window running.
     """

@@ -24,6 +24,9 @@ FILES = {
 }
 """What a reader of the page saves next to a bot."""
 
+CLASS = block("python", "class Bot(").split("turns = ")[0]
+"""What a reader adds to a bot."""
+
 
 def save(directory):
     """Save all files, as a reader does."""

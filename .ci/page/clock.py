@@ -15,6 +15,7 @@ from collections.abc import Callable
 from unittest import mock
 
 import discord
+from blocks import CLASS
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from sessions import GatewayBotInfo, PayloadError, SessionStartLimit
@@ -143,8 +144,12 @@ class Discord:
 class Client:
     """The shards of a process."""
 
+    listens = FOR_EVER
+    """For how many seconds a socket stays open on which nothing is read before an IDENTIFY."""
+
     def __init__(self, world, turns, shard_ids):
         self.discord, self.turns, self.shard_ids = world, turns, list(shard_ids)
+        self.take = turns.take
         self.ready: set[int] = set()
         self.lost = {shard_id: asyncio.Event() for shard_id in self.shard_ids}
         self.refusals: list[str] = []
@@ -157,11 +162,14 @@ class Client:
     async def identify(self, shard_id):
         """Connect and IDENTIFY, in turn, and return for how many seconds the session lives."""
         await asyncio.sleep(0.1)
+        begin = time.monotonic()
         try:
-            await self.turns.take(shard_id)
+            await self.take(shard_id)
         except ConnectionError as error:
             self.refusals.append(str(error))
             raise
+        if time.monotonic() > begin + self.listens:
+            raise ConnectionResetError("Cannot write to closing transport")
         lives = self.discord.identify(shard_id)
         self.ready.add(shard_id)
         return lives
@@ -213,7 +221,9 @@ DiscordWebSocket.from_client = Socket.connect
 
 
 class Library(Client):
-    """The AutoShardedClient of discord.py."""
+    """The AutoShardedClient of discord.py, with the method of the page."""
+
+    listens = 82.0
 
     def start(self):
         """Return what `bot.start` does after the login."""
@@ -221,11 +231,14 @@ class Library(Client):
         """When sessions were resumed."""
         self.resumable: set[int] = set()
         """The shards whose sessions can be resumed."""
-        bot = discord.AutoShardedClient(
+        commands = types.SimpleNamespace(Bot=discord.AutoShardedClient)
+        names = {"asyncio": asyncio, "commands": commands, "turns": self.turns}
+        exec(CLASS, names)
+        bot = names["Bot"](
             intents=discord.Intents.none(),
             shard_count=self.discord.shards,
             shard_ids=self.shard_ids,
         )
-        bot.client = self
+        bot.client, self.take = self, bot.before_identify_hook
         yield bot._async_setup_hook()
         yield bot.connect()

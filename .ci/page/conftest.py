@@ -33,15 +33,15 @@ def bot_directory(tmp_path):
 
 
 @pytest.fixture
-def redis_server():
-    """Start a server that speaks Redis, and return its process and its URL."""
+def redis_url():
+    """Start a server that speaks Redis, and return its URL."""
     program = (
         "import fakeredis; server = fakeredis.TcpFakeServer(('127.0.0.1', 0));"
         "print(server.server_address[1], flush=True); server.serve_forever()"
     )
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield process, f"redis://127.0.0.1:{process.stdout.readline().strip()}"
+        yield f"redis://127.0.0.1:{process.stdout.readline().strip()}"
         process.kill()
 
 

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 
 import pytest
-from blocks import block, save
+from blocks import CLASS, block, save
 from conftest import environment
 from gateway import Gateway
 
@@ -37,6 +37,7 @@ def bot_lines(base):
     """Return a bot that takes turns."""
     prefix = "" if base.endswith("Client") else '"!", '
     return f"""\
+import asyncio
 import {LIBRARY}
 from {LIBRARY}.ext import commands
 from look import RESERVE, look
@@ -53,13 +54,11 @@ bot.run(TOKEN)
 
 ONE = bot_lines("commands.Bot")
 SHARDED = bot_lines("commands.AutoShardedBot")
-CLASS = block("python", "class Bot(").split("turns = ")[0]
 POD = f"""\
-import socket
+import asyncio
 import {LIBRARY}
 from {LIBRARY}.ext import commands
 from look import RESERVE, look
-from redis_turns import RedisTurns
 
 TOKEN = "secret"
 intents = {LIBRARY}.Intents.default()
@@ -139,24 +138,21 @@ def test_reserve_is_left_however_many_sessions_are_lost(start, bot, tmp_path):
     assert (gateway.broken, gateway.remaining) == ([], 5)
 
 
-class TestPods:
-    def start(self, start, gateway, url, number):
-        return start(gateway, POD, f"mybot-{number}", 0.3, REDIS_URL=url)
+def test_pods_take_turns_even_if_one_is_killed(start, redis_url):
+    def start_pod(number):
+        return start(gateway, POD, f"mybot-{number}", 0.3, REDIS_URL=redis_url)
 
-    def test_they_take_turns_even_if_one_is_killed(self, start, redis_server):
-        gateway = Gateway(shards=24, max_concurrency=8, loses=Counter([1, 14]))
-        with gateway.running():
-            _, _, process = [
-                self.start(start, gateway, redis_server[1], number) for number in range(3)
-            ]
-            gateway.wait_until(lambda: not gateway.ready.isdisjoint(range(16, 24)))
-            process.kill()
-            process.wait()
-            gateway.ready -= {*range(16, 24)}
-            self.start(start, gateway, redis_server[1], 2)
-            gateway.wait_until_ready(seconds=90)
-        assert gateway.broken == []
-        assert len(gateway.identifies) > 26
+    gateway = Gateway(shards=24, max_concurrency=8, loses=Counter([1, 14]))
+    with gateway.running():
+        _, _, process = map(start_pod, range(3))
+        gateway.wait_until(lambda: not gateway.ready.isdisjoint(range(16, 24)))
+        process.kill()
+        process.wait()
+        gateway.ready -= {*range(16, 24)}
+        start_pod(2)
+        gateway.wait_until_ready(seconds=90)
+    assert gateway.broken == []
+    assert len(gateway.identifies) > 26
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -6,9 +6,7 @@ import urllib.request
 
 import sessions
 
-INTERVAL = 0.08 * sessions.IDENTIFY_INTERVAL
-
-sessions.IDENTIFY_INTERVAL = INTERVAL
+sessions.IDENTIFY_INTERVAL *= 0.08
 sleep, Request = time.sleep, urllib.request.Request
 time.sleep = lambda seconds: sleep(0.15 * seconds)
 urllib.request.Request = lambda url, **options: Request(
