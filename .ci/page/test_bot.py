@@ -2,12 +2,14 @@
 
 import contextlib
 import importlib.util
+import re
 import subprocess
 import sys
 from collections import Counter
+from importlib import metadata
 
 import pytest
-from blocks import CLASS, block, save
+from blocks import CLASS, PAGE, block, save
 from conftest import environment
 from gateway import Gateway
 
@@ -93,6 +95,11 @@ def start(tmp_path):
             return process
 
         yield start
+
+
+def test_version_that_the_page_names_is_the_one_that_is_tried():
+    (name,) = set(metadata.packages_distributions()[LIBRARY])
+    assert re.findall(rf"\[{re.escape(name)}\]\(\S+\) ([\d.]+\d)", PAGE) == [metadata.version(name)]
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -162,13 +162,13 @@ class TestIncident:
         fleet = Fleet(client_of, bot)
         await fleet.start()
         fleet.discord.lives = lambda shard_id: 0.5 if shard_id == 0 else FOR_EVER
+        ready = fleet.clients[0].ready
         fleet.lose(0)
         for shard_id in range(1, 8):
             await asyncio.sleep(1200)
             fleet.lose(shard_id)
             await asyncio.sleep(0.1)
-            back = lambda: shard_id in fleet.clients[0].ready  # noqa: B023, E731
-            assert await fleet.seconds_until(back) < 110
+            assert await fleet.seconds_until(lambda each=shard_id: each in ready) < 110
 
     async def test_resume_waits_no_longer_than_the_pace(self):
         fleet = Fleet(Library, (48, 16))
@@ -182,7 +182,7 @@ class TestIncident:
             await asyncio.sleep(97)
             lost = time.monotonic()
             fleet.lose(47)
-            await fleet.seconds_until(lambda: library.resumed[-1:] >= [lost])  # noqa: B023
+            await fleet.seconds_until(lambda lost=lost: library.resumed[-1:] >= [lost])
             assert library.resumed[-1] - lost <= 51
 
 
