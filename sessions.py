@@ -123,7 +123,7 @@ class SessionStartLimit:
         absent or zero `max_concurrency` is read as 1. Raises PayloadError for whatever is wrong
         with the payload, TypeError or ValueError for a wrong *created_at*.
         """
-        # The constructor checks as well, but what a subclass's raises is not the payload's fault.
+        # Checked here as well: what a subclass's constructor raises is not the payload's fault.
         try:
             total = _check_count("total", payload["total"])
             remaining = _check_count("remaining", payload["remaining"])
@@ -297,6 +297,7 @@ def _check_count(name: str, value: object, minimum: int = 0, maximum: int = _INT
 
 
 def _check_reset_after(value: object) -> None:
+    # Another type need not divide as a timedelta does.
     if type(value) is datetime.timedelta and _ZERO <= value <= _LONGEST:
         return
     message = _message("reset_after", f"a timedelta from {_ZERO} to {_LONGEST}", value)
@@ -327,7 +328,7 @@ def _check_limit(value: object) -> None:
 def _payload_error(
     payload: Mapping[str, Any] | None, path: str, keys: Iterable[str], error: Exception
 ) -> PayloadError:
-    """Return the error for *payload*, found at *path*: a missing key explains more than *error*."""
+    """Return the error for *payload*, found at *path*: a missing key, or else *error*."""
     if not isinstance(payload, Mapping):
         return PayloadError(_message(path or "payload", "a mapping", payload))
     prefix = f"{path}." if path else ""
@@ -353,7 +354,7 @@ def _payload_error(
 def _report(info: GatewayBotInfo) -> str:
     """Return what an operator wants to know before a start."""
     limit = info.session_start_limit
-    last_bucket = (info.shard_count - 1) // limit.max_concurrency  # that of the last shard
+    last_bucket = (info.shard_count - 1) // limit.max_concurrency  # numbered from 0
     return f"""\
 URL             {info.url}
 Shards          {info.shard_count}
