@@ -2,8 +2,6 @@
 
 import dataclasses
 import datetime
-import subprocess
-import sys
 from unittest import mock
 
 import cattrs
@@ -16,7 +14,7 @@ import time_machine
 from hikari.impl.entity_factory import EntityFactoryImpl
 
 from sessions import GatewayBotInfo, SessionStartLimit
-from test_sessions import ANSWER, FILE, READ_AT, make_info, make_limit
+from test_sessions import ANSWER, READ_AT, make_info, make_limit
 
 FIELDS = dataclasses.asdict(make_info())
 
@@ -136,30 +134,6 @@ class TestHeldClock:
     def test_real_times_are_taken_and_kept(self, hold):
         with hold("2030-01-01"):
             assert make_limit().copy(remaining=5).created_at == READ_AT
-
-
-@pytest.mark.parametrize(
-    "hook",
-    [
-        "from beartype.claw import beartype_package as check",
-        "from typeguard import install_import_hook as check",
-    ],
-    ids=["beartype", "typeguard"],
-)
-def test_import_hook_that_checks_types_lets_an_answer_pass(hook, tmp_path):
-    (tmp_path / "mybot").mkdir()
-    (tmp_path / "mybot" / "sessions.py").write_bytes(FILE.read_bytes())
-    code = f"""
-{hook}
-check("mybot")
-from mybot.sessions import GatewayBotInfo
-info = GatewayBotInfo.from_payload({ANSWER})
-info.buckets([1, 2])
-limit = info.copy(shard_count=3).session_start_limit.copy(remaining=5)
-print(limit.can_start(limit.rate_limit_key(5)), info.to_payload() == {ANSWER})
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE)
-    assert done.stdout.split() == [b"True", b"True"]
 
 
 def test_public_attributes_of_hikari_are_here_with_the_same_types():

@@ -39,9 +39,8 @@ class Clock(selectors.SelectSelector):
 
 def run(main):
     """Run *main* as `asyncio.run` does, on the virtual clock, which goes on between two runs."""
-    monotonic = mock.Mock(side_effect=lambda: Clock.now)
-    today = mock.Mock(side_effect=lambda: Clock.now + 1.7e9)
-    with mock.patch.multiple("time", monotonic=monotonic, time=today):
+    day = 1.7e9
+    with mock.patch.multiple("time", monotonic=lambda: Clock.now, time=lambda: day + Clock.now):
         loop = asyncio.SelectorEventLoop(Clock())
         try:
             return loop.run_until_complete(main)
@@ -70,7 +69,7 @@ class Discord:
         self.refuses: Callable[[], Exception | None] = lambda: None
         """What a look is refused with."""
         self.delay = 0.3
-        """After how many seconds a look is answered, as of when it came."""
+        """After how many seconds a look is answered, as of half of them."""
         self._last: dict[int, float] = defaultdict(lambda: -FOR_EVER)
 
     def info(self):
@@ -130,14 +129,16 @@ class Discord:
 
         def start():
             self.looked.append(time.monotonic())
-            answer = self.refuses() or self.info()
+            call_later(self.delay / 2, reach)
 
-            def end():
-                self.answer = answer
-                target()
+        def reach():
+            call_later(self.delay / 2, end, self.refuses() or self.info())
 
-            asyncio.get_running_loop().call_later(self.delay, end)
+        def end(answer):
+            self.answer = answer
+            target()
 
+        call_later = asyncio.get_running_loop().call_later
         return types.SimpleNamespace(start=start)
 
 
@@ -155,9 +156,6 @@ class Client:
         self.refusals: list[str] = []
         """What is said where no session may be started."""
         self.tasks = [asyncio.ensure_future(each) for each in self.start()]
-
-    def start(self):
-        raise NotImplementedError
 
     async def identify(self, shard_id):
         """Connect and IDENTIFY, in turn, and return for how many seconds the session lives."""

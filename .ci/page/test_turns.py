@@ -6,7 +6,6 @@ import importlib
 import random
 import time
 from types import SimpleNamespace
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -19,8 +18,7 @@ BOTS = [(1, 1, 1000), (8, 1, 1000), (48, 16, 1000), (160, 16, 2000)]
 bots = pytest.mark.parametrize("bot", BOTS, ids=lambda bot: "{} at {}".format(*bot))
 clients = pytest.mark.parametrize("client_of", [OwnClient, Library])
 
-turns: Any = None
-redis_turns: Any = None
+turns = redis_turns = None
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -174,7 +172,6 @@ class TestIncident:
         fleet = Fleet(Library, (48, 16))
         await fleet.start()
         (library,) = fleet.clients
-        assert isinstance(library, Library)
         library.resumable.add(47)
         fleet.discord.lives = lambda shard_id: 0.5
         fleet.lose(*range(47))
@@ -365,6 +362,21 @@ class TestLooks:
         fleet.discord.leave(180)
         await fleet.suffer(1)
         assert fleet.discord.least >= RESERVE
+
+    async def test_slow_one_knows_the_reset_no_sooner(self):
+        fleet = Fleet(OwnClient, (48, 16))
+        await fleet.start()
+        fleet.discord.delay = 16
+        fleet.discord.leave(RESERVE)
+        await asyncio.sleep(fleet.discord.resets - time.monotonic() - 25)
+        await fleet.suffer(0.1)
+        assert fleet.discord.least == RESERVE
+
+    @pytest.mark.parametrize("seconds", [11, 19])
+    async def test_slow_one_is_there_when_the_start_is_due(self, seconds):
+        fleet = Fleet(Library, (1, 1))
+        fleet.discord.delay = seconds
+        assert await fleet.incident(3) <= 120
 
     async def test_one_that_hangs_holds_up_no_start_for_long(self):
         fleet = Fleet(Library, (8, 1))
