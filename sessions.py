@@ -232,9 +232,8 @@ class GatewayBotInfo:
             shard_count = _check_count("shards", payload["shards"], 1)
             url = _check_url(payload["url"])
         except (KeyError, TypeError, ValueError) as error:
-            raise _payload_error(
-                payload, "", ("session_start_limit", "shards", "url"), error
-            ) from None
+            keys = "session_start_limit", "shards", "url"
+            raise _payload_error(payload, "", keys, error) from None
         limit = SessionStartLimit.from_payload(limit_payload, created_at=created_at)
         return cls(url=url, shard_count=shard_count, session_start_limit=limit)
 

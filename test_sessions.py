@@ -286,7 +286,7 @@ class TestBeingRefused:
 
     @pytest.mark.parametrize("answer", [[], {}, {**RATE_LIMITED, **ANSWER, "url": 5}], ids=repr)
     def test_retry_after_is_none_where_discord_did_not_refuse(self, answer):
-        assert refusal(RATE_LIMITED).retry_after  # and the next error does not have it
+        assert refusal(RATE_LIMITED).retry_after  # and this must not stay for the next
         assert refusal(answer).retry_after is None
 
     @pytest.mark.parametrize(
