@@ -34,6 +34,7 @@ REFUSALS = {
     "half a body": (429, TELLING[:-9], {"Retry-After": "80"}, 80, "HTTP Error 429"),
     "null": (429, "null", {"Retry-After": "80"}, 80, "HTTP Error 429"),
     "no time": (429, json.dumps({"message": BLOCKED}), {}, 60, BLOCKED),
+    "at once": (429, '{"retry_after": 0.3}', {}, 1, "HTTP Error 429"),
     "for ever": (429, '{"retry_after": 1e12}', {}, 7 * 86_400, "HTTP Error 429"),
     "401": (401, '{"message": "401: Unauthorized"}', {}, 60, "'401: Unauthorized'"),
     "403": (403, "error code: 1010", {}, 60, "HTTP Error 403"),

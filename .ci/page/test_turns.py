@@ -97,6 +97,12 @@ class Fleet:
                 if shard_id in client.lost:
                     client.lost[shard_id].set()
 
+    async def recover(self, *shard_ids):
+        """Lose sessions once, and return how long it takes until all are back."""
+        self.lose(*shard_ids)
+        await asyncio.sleep(0.1)
+        return await self.seconds_until(self.is_ready)
+
     async def suffer(self, hours, seconds=0.5):
         """Lose all sessions, and from now on each new one after some *seconds*."""
         self.discord.lives = lambda shard_id: seconds
@@ -149,9 +155,7 @@ class TestIncident:
         fleet = Fleet(client_of, bot)
         first = await fleet.start()
         assert first <= 1 + 5.5 * (bot[0] / bot[1])
-        fleet.lose()
-        await asyncio.sleep(0.1)
-        assert await fleet.seconds_until(fleet.is_ready) <= 2 * first + 2
+        assert await fleet.recover() <= 2 * first + 2
         assert (fleet.discord.broken, fleet.discord.spent) == (0, 2 * fleet.shards)
 
     @pytest.mark.parametrize("bot", BOTS[1:3], ids=str)
@@ -382,22 +386,16 @@ class TestLooks:
         fleet = Fleet(Library, (8, 1))
         await fleet.start()
         fleet.discord.delay = FOR_EVER
-        fleet.lose()
-        await asyncio.sleep(0.1)
-        assert await fleet.seconds_until(fleet.is_ready) <= 20 + 2 * 44
+        assert await fleet.recover() <= 20 + 2 * 44
         await asyncio.sleep(HOUR)
-        fleet.lose(0)
-        await asyncio.sleep(0.1)
-        assert await fleet.seconds_until(fleet.is_ready) <= 2
+        assert await fleet.recover(0) <= 2
         assert len(fleet.discord.looked) == 1
 
     async def test_one_that_is_refused_each_second_holds_up_no_start_for_long(self):
         fleet = Fleet(Library, (8, 1))
         fleet.discord.refuse(1)
         await fleet.start()
-        fleet.lose()
-        await asyncio.sleep(0.1)
-        assert await fleet.seconds_until(fleet.is_ready) <= 8 * 26
+        assert await fleet.recover() <= 8 * 26
 
     async def test_start_that_cannot_wait_for_the_next_one_fails(self):
         discord = Discord(1, 1, total=RESERVE + 20)
