@@ -1,37 +1,42 @@
+# sessions.py 1.5.0: Discord's session start limit as two immutable objects
 # SPDX-FileCopyrightText: 2026 the sessions authors
 # SPDX-License-Identifier: MIT-0
 """Discord's session start limit as two immutable objects.
 
-Discord answers `GET /gateway/bot` with where to connect, how many shards to run and how many
-session starts (IDENTIFYs) are left. A bot that uses them up loses all its sessions and its token.
-So read the answer and look before you connect:
+A bot starts a session for each of its shards with an IDENTIFY. Most bots may start 1000 sessions a
+day. A bot that uses them up loses all its connections and its token.
 
-    info = GatewayBotInfo.from_payload(answer)  # the answer's JSON, decoded
-    if info.session_start_limit.can_start(info.shard_count + 100):  # 100 in reserve
-        for bucket in info.buckets():  # which shards start together, at a first start
-            ...  # IDENTIFY them, then sleep for IDENTIFY_INTERVAL.total_seconds() + 0.5
+Discord answers `GET /gateway/bot` with the URL to connect to, the recommended number of shards and
+the number of sessions that are left. Read the answer before you connect:
 
-Run as a script, it reads an answer and tells whether enough sessions are left; it does not fetch
-one. `python3 sessions.py --help` says how. It needs Python 3.10 or newer. The rules are Discord's:
+    >>> limit = {"total": 1000, "remaining": 999, "reset_after": 14400000, "max_concurrency": 1}
+    >>> answer = {"url": "wss://gateway.discord.gg/", "shards": 3, "session_start_limit": limit}
+    >>> info = GatewayBotInfo.from_payload(answer)
+    >>> info.session_start_limit.can_start(info.shard_count + 100)  # keep 100 in reserve
+    True
+    >>> info.buckets()  # the shards that may IDENTIFY together, 5.5 seconds apart
+    [(0,), (1,), (2,)]
+
+As a script, the file reads an answer and reports whether enough sessions are left; see
+`python3 sessions.py --help`. It needs Python 3.10 or newer and nothing else.
+
 https://docs.discord.com/developers/events/gateway#identifying
 """
 
 import datetime
-import itertools
 import re
-import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 __all__ = ["IDENTIFY_INTERVAL", "GatewayBotInfo", "PayloadError", "SessionStartLimit"]
-__version__ = "1.4.0"
+__version__ = "1.5.0"
 
 IDENTIFY_INTERVAL = datetime.timedelta(seconds=5)
-"""The least time between two IDENTIFYs with the same `rate_limit_key`, measured at Discord.
+"""The shortest time between two IDENTIFYs with the same `rate_limit_key`, as Discord measures it.
 
-One message may travel faster than another: wait half a second longer.
+Wait half a second longer, because one message may travel faster than another.
 
 https://docs.discord.com/developers/events/gateway#sharding-max-concurrency
 """
@@ -44,16 +49,19 @@ _LONGEST = _INT32_MAX * _MILLISECOND
 _UTC = datetime.timezone.utc
 _URL = re.compile(r"wss?://[^/?#: ][^ ]*")
 
-# Python 3.10 has no typing.Self.
-_LimitT = TypeVar("_LimitT", bound="SessionStartLimit")
-_InfoT = TypeVar("_InfoT", bound="GatewayBotInfo")
+# Python 3.10 does not have typing.Self.
+_Limit = TypeVar("_Limit", bound="SessionStartLimit")
+_Info = TypeVar("_Info", bound="GatewayBotInfo")
 
 
 class PayloadError(ValueError):
-    """The payload is not a valid answer. The message starts with the path of what is wrong."""
+    """A payload is not a valid answer.
+
+    The message begins with the path to the invalid value and includes Discord's own message.
+    """
 
     retry_after: datetime.timedelta | None
-    """How long Discord wants you to wait before you ask again; None if it does not say.
+    """How long Discord asks you to wait before the next request; None if it does not.
 
     https://docs.discord.com/developers/topics/rate-limits#exceeding-a-rate-limit
     """
@@ -69,61 +77,69 @@ def _utc_now() -> datetime.datetime:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionStartLimit:
-    """How many sessions a bot may still start, and when that number is reset.
+    """The number of sessions that a bot may still start, and when it is reset.
 
-    The constructor raises TypeError for a value of a wrong type and ValueError for one out of
-    range. Counts go up to 2**31 - 1, as in Discord's API. An instance of a subclass of int (a
-    bool) or of timedelta is of a wrong type.
+    The constructor raises TypeError for a value of the wrong type and ValueError for a value that
+    is out of range. Counts go up to 2**31 - 1, as in Discord's API. An instance of a subclass of
+    int, such as a bool, or of timedelta has the wrong type.
 
-    Setting or deleting any attribute raises `dataclasses.FrozenInstanceError`. A subclass that is
-    no dataclass protects only the fields. A subclass with a `__post_init__` has to call that of
-    `super()`, which makes the checks.
+    Setting or deleting an attribute raises `dataclasses.FrozenInstanceError`. A subclass that is
+    not a dataclass protects only the fields. A subclass with its own `__post_init__` has to call
+    `SessionStartLimit.__post_init__(self)`, which checks the values.
 
     https://docs.discord.com/developers/events/gateway#session-start-limit-object
     """
 
     total: int
-    """How many sessions may be started per window, 0 or more; 1000 for most bots."""
+    """The number of sessions that may be started per window, 0 or more; 1000 for most bots."""
 
     remaining: int
-    """How many of them are left in the window, 0 or more. It is not checked against `total`."""
+    """The number of sessions that are left in the window, 0 or more. It may exceed `total`."""
 
     reset_after: datetime.timedelta
-    """The time from `created_at` to the reset: from zero to 2**31 - 1 milliseconds, 24.9 days.
+    """The time from `created_at` to the reset, from 0 to 2**31 - 1 milliseconds (24.9 days).
 
-    Zero is normal: a bot that has started nothing yet has no window running.
+    Zero is normal: no window is running before the bot starts its first session.
     """
 
     max_concurrency: int
-    """How many shards of different keys may IDENTIFY in 5 seconds: 1 or more; 1 for most bots."""
+    """The number of shards that may IDENTIFY per 5 seconds, 1 or more; 1 for most bots."""
 
     created_at: datetime.datetime = field(default_factory=_utc_now, compare=False)
-    """When the numbers were read: an aware datetime, converted to UTC; now if not given.
+    """When the answer was read: an aware datetime, converted to UTC; now by default.
 
-    Copies keep it. Equality and hash leave it out: the same numbers are equal whenever read.
+    Copies keep it. Equality and hash ignore it.
     """
 
     def __post_init__(self) -> None:
         _check_count("total", self.total)
         _check_count("remaining", self.remaining)
-        _check_reset_after(self.reset_after)
         _check_count("max_concurrency", self.max_concurrency, 1)
-        object.__setattr__(self, "created_at", _created_at_in_utc(self.created_at))
+        # Only a plain timedelta is sure to divide and add as to_payload and reset_at expect.
+        is_timedelta = type(self.reset_after) is datetime.timedelta
+        if not is_timedelta or not _ZERO <= self.reset_after <= _LONGEST:
+            expected = f"a timedelta from {_ZERO} to {_LONGEST}"
+            raise _invalid("reset_after", expected, self.reset_after, is_timedelta)
+        is_datetime = isinstance(self.created_at, datetime.datetime)
+        if not is_datetime or self.created_at.utcoffset() is None:
+            raise _invalid("created_at", "an aware datetime", self.created_at, is_datetime)
+        created_at = self.created_at.astimezone(_UTC)  # sums in local time ignore clock changes
+        object.__setattr__(self, "created_at", created_at)
 
     @classmethod
     def from_payload(
-        cls: type[_LimitT],
+        cls: type[_Limit],
         payload: Mapping[str, Any],
         *,
         created_at: datetime.datetime | None = None,
-    ) -> _LimitT:
-        """Make one from the `session_start_limit` of an answer.
+    ) -> _Limit:
+        """Build an instance from the `session_start_limit` of a decoded answer.
 
-        *created_at* is when the answer was read, now if not given. Unknown keys are ignored; an
-        absent or zero `max_concurrency` is read as 1. Raises PayloadError for whatever is wrong
-        with the payload, TypeError or ValueError for a wrong *created_at*.
+        *created_at* is when the answer was read, now by default. Unknown keys are ignored. An
+        absent or zero `max_concurrency` is read as 1. Raises PayloadError for an invalid payload,
+        and TypeError or ValueError for an invalid *created_at*.
         """
-        # Checked here as well: what a subclass's constructor raises is not the payload's fault.
+        # The constructor checks the values as well, but a subclass may raise errors of its own.
         try:
             total = _check_count("total", payload["total"])
             remaining = _check_count("remaining", payload["remaining"])
@@ -131,7 +147,7 @@ class SessionStartLimit:
             max_concurrency = _check_count("max_concurrency", payload.get("max_concurrency", 0))
         except (KeyError, TypeError, ValueError) as error:
             keys = "total", "remaining", "reset_after"
-            raise _payload_error(payload, "session_start_limit", keys, error) from None
+            raise _payload_error("session_start_limit", payload, keys, error) from None
         return cls(
             total=total,
             remaining=remaining,
@@ -141,29 +157,29 @@ class SessionStartLimit:
         )
 
     def to_payload(self) -> dict[str, int]:
-        """Return the numbers as Discord writes them: `reset_after` in milliseconds, rounded up.
+        """Return the numbers in Discord's format, with `reset_after` rounded up to milliseconds.
 
-        Store `created_at` as well, and hand it to `from_payload`: without it, the reset moves.
+        Store `created_at` as well and pass it to `from_payload`. Otherwise the reset moves.
         """
         return {
             "total": self.total,
             "remaining": self.remaining,
-            "reset_after": -(-self.reset_after // _MILLISECOND),
+            "reset_after": -(-self.reset_after // _MILLISECOND),  # rounds up
             "max_concurrency": self.max_concurrency,
         }
 
-    def copy(self: _LimitT, **changes: Any) -> _LimitT:
+    def copy(self: _Limit, **changes: Any) -> _Limit:
         """Return a copy with *changes* to its fields, as `dataclasses.replace` does.
 
-        It is checked like a new object. All other fields keep their values, `created_at` too.
-        Raises what the constructor raises, and TypeError for an unknown field. Type checkers do
-        not look at *changes*; mypy looks at those of `dataclasses.replace`.
+        The copy is checked like a new instance. The other fields, `created_at` included, keep their
+        values. Raises what the constructor raises, and TypeError for an unknown field. Type
+        checkers do not check *changes*; mypy checks those of `dataclasses.replace`.
         """
         return replace(self, **changes)
 
     @property
     def used(self) -> int:
-        """How many were started: `total - remaining`, negative if more than `total` remain."""
+        """The number of started sessions, `total - remaining`; may be negative."""
         return self.total - self.remaining
 
     @property
@@ -172,60 +188,56 @@ class SessionStartLimit:
         return self.created_at + self.reset_after
 
     def can_start(self, sessions: int) -> bool:
-        """Return whether that many sessions were left at `created_at`.
+        """Return whether at least *sessions* sessions were left at `created_at`.
 
-        Ask for more than you start: the token may be reset as soon as none is left. Raises
-        TypeError or ValueError for what is not a count.
+        Ask for more sessions than you start, because Discord resets the token of a bot that uses
+        them up. Raises TypeError or ValueError for an invalid count.
         """
         return _check_count("sessions", sessions) <= self.remaining
 
     def rate_limit_key(self, shard_id: int) -> int:
         """Return `shard_id % max_concurrency`.
 
-        Of all shards with the same key, one may IDENTIFY per 5 seconds. Raises TypeError or
-        ValueError for what is not a count.
-
-        https://docs.discord.com/developers/events/gateway#sharding-max-concurrency
+        Only one shard of each key may IDENTIFY per IDENTIFY_INTERVAL. Raises TypeError or
+        ValueError for an invalid id.
         """
         return _check_count("shard_id", shard_id) % self.max_concurrency
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayBotInfo:
-    """What Discord answers to `GET /gateway/bot`.
+    """Discord's answer to `GET /gateway/bot`.
 
-    The constructor raises TypeError for a value of a wrong type and ValueError for a wrong value.
-    What a SessionStartLimit says of attributes and of subclasses is true here as well.
+    The rules of SessionStartLimit for errors, attributes and subclasses apply here as well.
 
     https://docs.discord.com/developers/events/gateway#get-gateway-bot
     """
 
     url: str
-    """Where to connect: a printable `wss://` or `ws://` URL without spaces, not parsed further."""
+    """The URL to connect to: printable, `wss://` or `ws://`, without spaces; not parsed further."""
 
     shard_count: int
     """The recommended number of shards, 1 to 2**31 - 1. To run another number, `copy` with it."""
 
     session_start_limit: SessionStartLimit
-    """How many sessions the bot may still start."""
+    """The number of sessions that the bot may still start."""
 
     def __post_init__(self) -> None:
         _check_url(self.url)
         _check_count("shard_count", self.shard_count, 1)
-        _check_limit(self.session_start_limit)
+        limit = self.session_start_limit
+        if not isinstance(limit, SessionStartLimit):
+            raise _invalid("session_start_limit", "a SessionStartLimit", limit, False)
 
     @classmethod
     def from_payload(
-        cls: type[_InfoT],
-        payload: Mapping[str, Any],
-        *,
-        created_at: datetime.datetime | None = None,
-    ) -> _InfoT:
-        """Make one from the answer, decoded.
+        cls: type[_Info], payload: Mapping[str, Any], *, created_at: datetime.datetime | None = None
+    ) -> _Info:
+        """Build an instance from the decoded answer.
 
-        *created_at* is when it was read, now if not given. Unknown keys are ignored. Raises
-        PayloadError for whatever is wrong with the payload, with Discord's message if it is a
-        refusal, and TypeError or ValueError for a wrong *created_at*.
+        *created_at* is when the answer was read, now by default. Unknown keys are ignored. Raises
+        PayloadError for an invalid payload or an error of Discord's, such as 401 or 429, and
+        TypeError or ValueError for an invalid *created_at*.
         """
         try:
             limit_payload = payload["session_start_limit"]
@@ -233,127 +245,99 @@ class GatewayBotInfo:
             url = _check_url(payload["url"])
         except (KeyError, TypeError, ValueError) as error:
             keys = "session_start_limit", "shards", "url"
-            raise _payload_error(payload, "", keys, error) from None
+            raise _payload_error("payload", payload, keys, error) from None
         limit = SessionStartLimit.from_payload(limit_payload, created_at=created_at)
         return cls(url=url, shard_count=shard_count, session_start_limit=limit)
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the answer as Discord writes it, without the limit's `created_at`."""
+        """Return the answer in Discord's format, without the `created_at` of the limit."""
         return {
             "url": self.url,
             "shards": self.shard_count,
             "session_start_limit": self.session_start_limit.to_payload(),
         }
 
-    def copy(self: _InfoT, **changes: Any) -> _InfoT:
+    def copy(self: _Info, **changes: Any) -> _Info:
         """Return a copy with *changes* to its fields, as `SessionStartLimit.copy` does."""
         return replace(self, **changes)
 
     def buckets(self, shard_ids: Iterable[int] | None = None) -> list[tuple[int, ...]]:
-        """Return the shards in the order to start them.
+        """Return the shards in buckets, in the order to start them.
 
-        The shards of one bucket may IDENTIFY at once. IDENTIFY_INTERVAL has to pass between two
-        buckets. *shard_ids* are the shards to start, in any order, all of `range(shard_count)` if
-        not given; an id that comes twice counts once. No two shards of a bucket have the same
-        `rate_limit_key`, ids ascend within a bucket and within a key, and there are as few buckets
-        as possible. Raises TypeError for an id that is not an int and ValueError for one that is
+        The shards of a bucket may IDENTIFY together. Wait for IDENTIFY_INTERVAL between two
+        buckets. *shard_ids* are the shards to start, in any order, by default all of
+        `range(shard_count)`. A repeated id counts once. The shards of a bucket have different
+        rate limit keys. Ids ascend in each bucket and in each key. There are as few buckets as
+        possible. Raises TypeError for an id that is not an int and ValueError for an id that is
         not in `range(shard_count)`.
 
-        This is for a first start. A shard that loses its session later IDENTIFYs on its own.
-
-        https://docs.discord.com/developers/events/gateway#sharding-max-concurrency
+        The buckets are for the first start. A shard that loses its session later starts alone.
         """
         ids = range(self.shard_count) if shard_ids is None else shard_ids
         checked = {_check_count("shard_id", each, 0, self.shard_count - 1) for each in ids}
-        by_key: defaultdict[int, list[int]] = defaultdict(list)
+        buckets: defaultdict[int, list[int]] = defaultdict(list)
+        next_bucket: defaultdict[int, int] = defaultdict(int)  # by rate limit key
         for shard_id in sorted(checked):
-            by_key[self.session_start_limit.rate_limit_key(shard_id)].append(shard_id)
-        buckets = itertools.zip_longest(*by_key.values())  # None where a key has no more shards
-        return [tuple(sorted(each for each in bucket if each is not None)) for bucket in buckets]
+            key = self.session_start_limit.rate_limit_key(shard_id)
+            buckets[next_bucket[key]].append(shard_id)
+            next_bucket[key] += 1
+        return [tuple(bucket) for bucket in buckets.values()]
 
 
-def _shown(value: object, length: int = 80) -> str:
-    """Return a printable repr of *value*, of at most *length* characters."""
-    shortener = reprlib.Repr()
-    shortener.maxstring = shortener.maxother = length
-    return shortener.repr(value)[:length]  # Repr bounds each level of a value, but not the whole
+def _shorten(value: object, length: int = 80) -> str:
+    """Return the repr of *value*, cut to *length* characters."""
+    text = repr(value)
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-def _rounded(duration: datetime.timedelta) -> str:
-    """Return *duration* as text, rounded up to whole seconds."""
-    return str(-(-duration // _SECOND) * _SECOND)
+def _round_up(duration: datetime.timedelta) -> datetime.timedelta:
+    """Return *duration* rounded up to seconds."""
+    return -(-duration // _SECOND) * _SECOND
 
 
-def _message(name: str, expected: str, value: object) -> str:
-    return f"{name}: expected {expected}, got {_shown(value)}"
+def _invalid(name: str, expected: str, value: object, right_type: bool) -> Exception:
+    """Return the error for an invalid value: ValueError if it has the right type."""
+    message = f"{name}: expected {expected}, got {_shorten(value)}"
+    return ValueError(message) if right_type else TypeError(message)
 
 
 def _check_count(name: str, value: object, minimum: int = 0, maximum: int = _INT32_MAX) -> int:
     if type(value) is int and minimum <= value <= maximum:
         return value
-    message = _message(name, f"an integer from {minimum} to {maximum}", value)
-    raise ValueError(message) if type(value) is int else TypeError(message)
-
-
-def _check_reset_after(value: object) -> None:
-    # Another type need not divide as a timedelta does.
-    if type(value) is datetime.timedelta and _ZERO <= value <= _LONGEST:
-        return
-    message = _message("reset_after", f"a timedelta from {_ZERO} to {_LONGEST}", value)
-    raise ValueError(message) if type(value) is datetime.timedelta else TypeError(message)
-
-
-def _created_at_in_utc(value: object) -> datetime.datetime:
-    """Return *value* in UTC: a sum in local time is wrong where clocks change in between."""
-    if isinstance(value, datetime.datetime) and value.utcoffset() is not None:
-        return value.astimezone(_UTC)
-    message = _message("created_at", "an aware datetime", value)
-    raise ValueError(message) if isinstance(value, datetime.datetime) else TypeError(message)
+    raise _invalid(name, f"an integer from {minimum} to {maximum}", value, type(value) is int)
 
 
 def _check_url(value: object) -> str:
     if isinstance(value, str) and _URL.fullmatch(value) and value.isprintable():
         return value
     expected = "a printable ws:// or wss:// URL with a host and without spaces"
-    message = _message("url", expected, value)
-    raise ValueError(message) if isinstance(value, str) else TypeError(message)
-
-
-def _check_limit(value: object) -> None:
-    if not isinstance(value, SessionStartLimit):
-        raise TypeError(_message("session_start_limit", "a SessionStartLimit", value))
+    raise _invalid("url", expected, value, isinstance(value, str))
 
 
 def _payload_error(
-    payload: Mapping[str, Any] | None, path: str, keys: Iterable[str], error: Exception
+    path: str, payload: Mapping[str, Any], keys: Iterable[str], error: Exception
 ) -> PayloadError:
-    """Return the error for *payload*, found at *path*: a missing key, or else *error*."""
+    """Return the error for *payload*: it is not a mapping, a key is missing, or else *error*."""
     if not isinstance(payload, Mapping):
-        return PayloadError(_message(path or "payload", "a mapping", payload))
-    prefix = f"{path}." if path else ""
+        return PayloadError(str(_invalid(path, "a mapping", payload, False)))
     missing = [key for key in keys if key not in payload]
     if not missing:
-        return PayloadError(f"{prefix}{error}")
-    problem = f"{prefix}{missing[0]}: missing"
+        return PayloadError(f"{path}.{error}")
+    message = f"{path}.{missing[0]}: missing"
     if isinstance(payload.get("message"), str):
-        problem += f"; the answer says {_shown(payload['message'], 300)}"
-    elif path and path in payload:
-        problem += "; this is the whole answer, which GatewayBotInfo.from_payload reads"
-    elif "url" in payload and payload.keys().isdisjoint({"shards", "session_start_limit"}):
-        problem += "; this is the answer to GET /gateway, not to GET /gateway/bot"
-    retry_after = None
-    seconds: Any = payload.get("retry_after")
-    # JSON may hold what is no duration: true, NaN, 1e300.
-    if type(seconds) in (int, float) and 0 <= seconds <= datetime.timedelta.max.days * 86_400:
-        retry_after = datetime.timedelta(seconds=seconds)
-        problem += f"; ask again in {_rounded(retry_after)}"
-    return PayloadError(problem, retry_after)
+        message += f"; the answer says {_shorten(payload['message'], 300)}"
+    seconds = payload.get("retry_after")
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:  # also not NaN
+        return PayloadError(message)
+    retry_after = datetime.timedelta(seconds=seconds)
+    return PayloadError(f"{message}; ask again in {_round_up(retry_after)}", retry_after)
 
 
 def _report(info: GatewayBotInfo) -> str:
     """Return what an operator wants to know before a start."""
     limit = info.session_start_limit
-    last_bucket = (info.shard_count - 1) // limit.max_concurrency  # numbered from 0
+    last_bucket = (info.shard_count - 1) // limit.max_concurrency  # the first is number 0
+    reset = f"{limit.reset_at:%Y-%m-%d %H:%M:%S} UTC, in {_round_up(limit.reset_after)}"
     return f"""\
 URL             {info.url}
 Shards          {info.shard_count}
@@ -363,21 +347,19 @@ Full start      {last_bucket * IDENTIFY_INTERVAL}
 Sessions left   {limit.remaining}
 Sessions total  {limit.total}
 Sessions used   {limit.used}
-Reset           {limit.reset_at:%Y-%m-%d %H:%M:%S} UTC, in {_rounded(limit.reset_after)}
+Reset           {reset}
 """
 
 
 def _shortage(limit: SessionStartLimit, sessions: int, reserve: int) -> str:
-    """Return what an operator wants to know if too few sessions are left."""
-    needed = sessions + reserve
-    if needed <= limit.total:
-        hope = f"The reset at {limit.reset_at:%Y-%m-%d %H:%M:%S} UTC brings {limit.total}."
-    else:
-        hope = f"No reset will bring enough: it brings {limit.total}."
+    """Return what an operator wants to know if too few sessions are left; otherwise nothing."""
+    needed = sessions + reserve  # may exceed 2**31 - 1, which can_start rejects
+    if needed <= limit.remaining:
+        return ""
     return f"""
 Too few sessions are left: {limit.remaining}.
 {needed} are needed: {sessions} to start and {reserve} in reserve.
-{hope}
+{"A" if needed <= limit.total else "No"} reset will bring enough: it brings {limit.total}.
 """
 
 
@@ -390,39 +372,32 @@ def _main() -> int:
         return _check_count("N", int(text))
 
     parser = argparse.ArgumentParser(
-        description="Read Discord's answer to GET /gateway/bot and tell whether enough sessions "
-        "are left for a start. It does not fetch the answer: curl can.",
-        epilog="The exit status is 0 if enough are left, 1 if too few are, 2 if the answer or the "
-        "usage is wrong.",
+        description="Report from Discord's answer to GET /gateway/bot if enough sessions are left.",
+        epilog="The exit status is 0 if enough sessions are left, 1 if too few are left and "
+        "2 if the answer or the usage is wrong.",
     )
-    parser.add_argument("FILE", nargs="?", default="-", help="JSON; standard input if - or absent")
-    parser.add_argument(
-        "--sessions", metavar="N", type=count, help="to start, if not one per shard"
-    )
-    parser.add_argument("--reserve", metavar="N", type=count, default=0, help="to be left after it")
+    sessions_help = "to start, one per shard by default"
+    parser.add_argument("FILE", nargs="?", default="-", help="JSON; standard input by default")
+    parser.add_argument("--sessions", metavar="N", type=count, help=sessions_help)
+    parser.add_argument("--reserve", metavar="N", type=count, default=0, help="to keep, default 0")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     arguments = parser.parse_args()
 
     try:
-        # In bytes, for json.loads to find out their encoding: PowerShell writes UTF-16.
+        # As bytes, because json.loads detects UTF-16, which PowerShell writes.
         with open(0 if arguments.FILE == "-" else arguments.FILE, "rb") as stream:
             if stream.isatty():
                 sys.stderr.write("waiting for the answer to GET /gateway/bot on standard input\n")
             answer = stream.read()
-    except OSError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    try:
         info = GatewayBotInfo.from_payload(json.loads(answer))
-    except PayloadError as error:
+    except (OSError, PayloadError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    except (RecursionError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: cannot read {_shown(answer)} as JSON: {error}\n")
-    limit = info.session_start_limit
+    except ValueError as error:
+        parser.exit(2, f"{parser.prog}: cannot read {_shorten(answer)} as JSON: {error}\n")
     sessions = info.shard_count if arguments.sessions is None else arguments.sessions
-    enough = sessions + arguments.reserve <= limit.remaining
-    sentences = "" if enough else _shortage(limit, sessions, arguments.reserve)
-    sys.stdout.write(_report(info) + sentences)  # print() does nothing where stdout is closed
-    return 0 if enough else 1
+    shortage = _shortage(info.session_start_limit, sessions, arguments.reserve)
+    sys.stdout.write(_report(info) + shortage)  # print() would ignore a closed standard output
+    return 1 if shortage else 0
 
 
 if __name__ == "__main__":
