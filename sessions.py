@@ -124,6 +124,8 @@ class SessionStartLimit:
         if not is_datetime or self.created_at.utcoffset() is None:
             raise _invalid("created_at", "an aware datetime", self.created_at, is_datetime)
         created_at = self.created_at.astimezone(_UTC)  # sums in local time ignore clock changes
+        if type(created_at) is not datetime.datetime:  # sums of pendulum's lose the time zone
+            created_at = datetime.datetime.combine(created_at.date(), created_at.time(), _UTC)
         object.__setattr__(self, "created_at", created_at)
 
     @classmethod
