@@ -147,7 +147,7 @@ class SessionStartLimit:
             remaining = _check_count("remaining", payload["remaining"])
             reset_after = _check_count("reset_after", payload["reset_after"])
             max_concurrency = _check_count("max_concurrency", payload.get("max_concurrency", 0))
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # a payload that is not a mapping may raise anything
             keys = "total", "remaining", "reset_after"
             raise _payload_error("session_start_limit", payload, keys, error) from None
         return cls(
@@ -245,7 +245,7 @@ class GatewayBotInfo:
             limit_payload = payload["session_start_limit"]
             shard_count = _check_count("shards", payload["shards"], 1)
             url = _check_url(payload["url"])
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # a payload that is not a mapping may raise anything
             keys = "session_start_limit", "shards", "url"
             raise _payload_error("payload", payload, keys, error) from None
         limit = SessionStartLimit.from_payload(limit_payload, created_at=created_at)

@@ -174,8 +174,30 @@ class TestReading:
         assert caught.type is error
 
 
+class Row:
+    """A row like sqlite3.Row, which is not a mapping."""
+
+    def keys(self):
+        return list(LIMIT)
+
+    def __getitem__(self, key):
+        return LIMIT[key]
+
+    def __repr__(self):
+        return "Row()"
+
+
+class ClosedRow(Row):
+    """A row whose database is closed."""
+
+    def __getitem__(self, key):
+        raise RuntimeError(f"cannot read {key}")
+
+
 class TestInvalidPayloads:
-    @pytest.mark.parametrize("value", [None, [], "{}", 5], ids=lambda value: type(value).__name__)
+    @pytest.mark.parametrize(
+        "value", [None, [], "{}", 5, Row(), ClosedRow()], ids=lambda value: type(value).__name__
+    )
     def test_non_mapping_is_reported(self, value):
         error = payload_error(value)
         assert re.match(invalid("payload", value, "a mapping"), str(error))
