@@ -339,13 +339,17 @@ def _report(info: GatewayBotInfo) -> str:
     """Return what an operator wants to know before a start."""
     limit = info.session_start_limit
     last_bucket = (info.shard_count - 1) // limit.max_concurrency  # the first is number 0
-    reset = f"{limit.reset_at:%Y-%m-%d %H:%M:%S} UTC, in {_round_up(limit.reset_after)}"
+    reset = "no window is running"
+    if limit.reset_after:
+        # strftime rounds down, but the duration is rounded up.
+        reset_at = limit.reset_at + _SECOND - datetime.timedelta.resolution
+        reset = f"{reset_at:%Y-%m-%d %H:%M:%S} UTC, in {_round_up(limit.reset_after)}"
     return f"""\
 URL             {info.url}
 Shards          {info.shard_count}
 Concurrency     {limit.max_concurrency}
 Buckets         {last_bucket + 1}
-Full start      {last_bucket * IDENTIFY_INTERVAL}
+Full start      {_round_up(last_bucket * (IDENTIFY_INTERVAL + _SECOND / 2))}
 Sessions left   {limit.remaining}
 Sessions total  {limit.total}
 Sessions used   {limit.used}

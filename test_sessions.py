@@ -837,12 +837,36 @@ class TestCommand:
             "Shards          50\n"
             "Concurrency     16\n"
             "Buckets         4\n"
-            "Full start      0:00:15\n"
+            "Full start      0:00:17\n"
             "Sessions left   5000\n"
             "Sessions total  2000\n"
             "Sessions used   -3000\n"
-            "Reset           2026-11-22 19:47:11 UTC, in 1:00:01\n"
+            "Reset           2026-11-22 19:47:12 UTC, in 1:00:01\n"
         )
+
+    @pytest.mark.parametrize(
+        ("answer", "row"),
+        [
+            ({**ANSWER, "shards": 1}, "Full start      0:00:00"),
+            ({**ANSWER, "shards": 150}, "Full start      0:13:40"),
+            ({**ANSWER, "shards": INT32_MAX}, "Buckets         2147483647"),
+            (make_answer(reset_after=0), "Reset           no window is running"),
+        ],
+        ids=["one shard", "150 shards", "most shards", "no window"],
+    )
+    def test_report_has_the_row(self, read, answer, row):
+        _, report, _ = read(answer)
+        assert row in report.splitlines()
+
+    def test_full_second_is_not_rounded_up(self, read, monkeypatch):
+        class FullSecond(StoppedClock):
+            @classmethod
+            def now(cls, tz=None):
+                return super().now(tz).replace(microsecond=0)
+
+        monkeypatch.setattr(datetime, "datetime", FullSecond)
+        _, report, _ = read(ANSWER)
+        assert report.endswith(" 2026-11-22 22:47:11 UTC, in 4:00:00\n")
 
     @pytest.mark.parametrize(
         ("options", "needed"),
