@@ -374,15 +374,18 @@ def _main() -> int:
     import json
     import sys
 
-    def count(text: str) -> int:  # argparse prints this name: "invalid count value"
-        return _check_count("N", int(text))
+    def count(text: str) -> int:
+        try:
+            return _check_count("N", int(text) if text.isdecimal() else text)
+        except (TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     parser = argparse.ArgumentParser(
         description="Report from Discord's answer to GET /gateway/bot if enough sessions are left.",
-        epilog="The exit status is 0 if enough sessions are left, 1 if too few are left and "
-        "2 if the answer or the usage is wrong.",
+        epilog="The exit status is 0 if enough sessions are left, 1 if too few are left or Python "
+        "fails, and 2 if the answer or the usage is wrong.",
     )
-    sessions_help = "to start, one per shard by default"
+    sessions_help = "to start, one per shard by default; does not change Shards or Full start"
     parser.add_argument("FILE", nargs="?", default="-", help="JSON; standard input by default")
     parser.add_argument("--sessions", metavar="N", type=count, help=sessions_help)
     parser.add_argument("--reserve", metavar="N", type=count, default=0, help="to keep, default 0")

@@ -915,6 +915,15 @@ class TestCommand:
         status, _, _ = read((mark + json.dumps(ANSWER)).encode(encoding))
         assert status == 0
 
+    @pytest.mark.parametrize("option", ["--sessions", "--reserve"])
+    @pytest.mark.parametrize("value", ["-1", "1.5", "many", "", "3000000000"])
+    def test_invalid_option_is_rejected_with_its_range(self, read, option, value):
+        status, output, errors = read(ANSWER, f"{option}={value}")
+        assert (status, output) == (2, "")
+        shown = int(value) if value.isdecimal() else value
+        _, message = errors.split(f"argument {option}: ")
+        assert re.match(invalid("N", shown, "an integer from 0 to 2147483647"), message)
+
     UNREADABLE = {
         "empty": (b"", r"cannot read b'' as JSON: Expecting value: line 1 column 1 \(char 0\)"),
         "HTML": (b"<html>502</html>", "cannot read b'<html>502</html>' as JSON: Expecting .+"),
@@ -941,10 +950,10 @@ class TestCommand:
     @pytest.mark.parametrize(
         "text",
         [
-            *("[FILE]", "--sessions N", "--reserve N"),
+            *("[FILE]", "--sessions N", "--reserve N", "does not change Shards or Full start"),
             *(
                 "0 if enough sessions are left",
-                "1 if too few are left",
+                "1 if too few are left or Python fails",
                 "2 if the answer",
             ),
         ],
