@@ -115,18 +115,8 @@ class SessionStartLimit:
         _check_count("total", self.total)
         _check_count("remaining", self.remaining)
         _check_count("max_concurrency", self.max_concurrency, 1)
-        # Only a plain timedelta is sure to divide and add as to_payload and reset_at expect.
-        is_timedelta = type(self.reset_after) is datetime.timedelta
-        if not is_timedelta or not _ZERO <= self.reset_after <= _LONGEST:
-            expected = f"a timedelta from {_ZERO} to {_LONGEST}"
-            raise _invalid("reset_after", expected, self.reset_after, is_timedelta)
-        is_datetime = isinstance(self.created_at, datetime.datetime)
-        if not is_datetime or self.created_at.utcoffset() is None:
-            raise _invalid("created_at", "an aware datetime", self.created_at, is_datetime)
-        created_at = self.created_at.astimezone(_UTC)  # sums in local time ignore clock changes
-        if type(created_at) is not datetime.datetime:  # sums of pendulum's lose the time zone
-            created_at = datetime.datetime.combine(created_at.date(), created_at.time(), _UTC)
-        object.__setattr__(self, "created_at", created_at)
+        _check_reset_after(self.reset_after)
+        object.__setattr__(self, "created_at", _convert_to_utc(self.created_at))
 
     @classmethod
     def from_payload(
@@ -227,9 +217,7 @@ class GatewayBotInfo:
     def __post_init__(self) -> None:
         _check_url(self.url)
         _check_count("shard_count", self.shard_count, 1)
-        limit = self.session_start_limit
-        if not isinstance(limit, SessionStartLimit):
-            raise _invalid("session_start_limit", "a SessionStartLimit", limit, False)
+        _check_limit(self.session_start_limit)
 
     @classmethod
     def from_payload(
@@ -309,6 +297,29 @@ def _check_count(name: str, value: object, minimum: int = 0, maximum: int = _INT
     raise _invalid(name, f"an integer from {minimum} to {maximum}", value, type(value) is int)
 
 
+def _check_reset_after(value: object) -> None:
+    # A subclass may divide and add in its own way.
+    if type(value) is not datetime.timedelta or not _ZERO <= value <= _LONGEST:
+        expected = f"a timedelta from {_ZERO} to {_LONGEST}"
+        raise _invalid("reset_after", expected, value, type(value) is datetime.timedelta)
+
+
+def _convert_to_utc(value: object) -> datetime.datetime:
+    if not isinstance(value, datetime.datetime) or value.utcoffset() is None:
+        is_datetime = isinstance(value, datetime.datetime)
+        raise _invalid("created_at", "an aware datetime", value, is_datetime)
+    value = value.astimezone(_UTC)  # sums in local time ignore that clocks change
+    if type(value) is datetime.datetime:
+        return value
+    # A sum of pendulum's subclass does not keep the time zone.
+    return datetime.datetime.combine(value.date(), value.time(), _UTC)
+
+
+def _check_limit(value: object) -> None:
+    if not isinstance(value, SessionStartLimit):
+        raise _invalid("session_start_limit", "a SessionStartLimit", value, False)
+
+
 def _check_url(value: object) -> str:
     if isinstance(value, str) and _URL.fullmatch(value) and value.isprintable():
         return value
@@ -317,7 +328,7 @@ def _check_url(value: object) -> str:
 
 
 def _payload_error(
-    path: str, payload: Mapping[str, Any], keys: Iterable[str], error: Exception
+    path: str, payload: Mapping[str, Any] | None, keys: Iterable[str], error: Exception
 ) -> PayloadError:
     """Return the error for *payload*: it is not a mapping, a key is missing, or else *error*."""
     if not isinstance(payload, Mapping):
@@ -398,8 +409,11 @@ def _main() -> int:
             if stream.isatty():
                 sys.stderr.write("waiting for the answer to GET /gateway/bot on standard input\n")
             answer = stream.read()
+    except OSError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    try:
         info = GatewayBotInfo.from_payload(json.loads(answer))
-    except (OSError, PayloadError) as error:
+    except PayloadError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except ValueError as error:
         parser.exit(2, f"{parser.prog}: cannot read {_shorten(answer)} as JSON: {error}\n")
