@@ -1,6 +1,6 @@
 """A stand-in for Discord on the loopback interface.
 
-It enforces the rule for IDENTIFYs, counts sessions down, and can lose them and refuse looks.
+It enforces the rule for IDENTIFYs, counts sessions, and can lose them and reject requests.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ ACKNOWLEDGED = {"op": 11, "d": None, "s": None, "t": None}
 INVALID_SESSION = {"op": 9, "d": False, "s": None, "t": None}
 
 
-def answered(body, status=200):
-    """Return *body* as JSON. discord.py wants the content type to the letter."""
+def make_response(body, status=200):
+    """Return *body* as JSON. discord.py compares the content type with exactly this."""
     return web.Response(
         body=json.dumps(body).encode(), content_type="application/json", status=status
     )
@@ -30,33 +30,33 @@ def answered(body, status=200):
 
 @dataclasses.dataclass(kw_only=True)
 class Gateway:
-    """What it answers to, and what it has seen."""
+    """The settings of the stand-in, and what it has received."""
 
     shards: int
-    max_concurrency: int
+    max_concurrency: int = 1
     total: int = 1000
     remaining: int = 1000
     reset_after: int = 14_400_000
     interval: float = 0.4
     """The seconds between two IDENTIFYs of one key: 5 at Discord."""
-    hangs: bool = False
-    """Whether requests are never answered."""
-    refusals: list[tuple[int, str, dict[str, str]]] = dataclasses.field(default_factory=list)
-    """Statuses, texts and headers, with which the next looks are answered."""
-    fails: Counter[int] = dataclasses.field(default_factory=Counter)
-    """By shard: how many of its IDENTIFYs are answered by closing the connection."""
-    loses: Counter[int] = dataclasses.field(default_factory=Counter)
-    """By shard: how many of its sessions are invalidated after READY."""
+    is_silent: bool = False
+    """Whether requests to GET /gateway/bot are never answered."""
+    responses: list[tuple[int, str, dict[str, str]]] = dataclasses.field(default_factory=list)
+    """The statuses, bodies and headers that answer the next requests to GET /gateway/bot."""
+    closes: Counter[int] = dataclasses.field(default_factory=Counter)
+    """By shard: how many IDENTIFYs are answered by closing the connection."""
+    losses: Counter[int] = dataclasses.field(default_factory=Counter)
+    """By shard: how many sessions are invalidated after READY."""
+    lifetime: float = 0.2
+    """The seconds from READY until a session is invalidated."""
 
     port: int = 0
-    waiting: int = 0
-    """How many requests are not answered."""
+    silent_requests: int = 0
     identifies: list[int] = dataclasses.field(default_factory=list)
-    """The shards that sent IDENTIFY."""
-    broken: list[int] = dataclasses.field(default_factory=list)
-    """Those of them that did so too early."""
-    looked: list[float] = dataclasses.field(default_factory=list)
-    """When the looks came."""
+    """The shards that sent an IDENTIFY."""
+    early: list[int] = dataclasses.field(default_factory=list)
+    """The shards whose IDENTIFY came too early for their key."""
+    request_times: list[float] = dataclasses.field(default_factory=list)
     ready: set[int] = dataclasses.field(default_factory=set)
     """The shards whose sessions are kept."""
     _last: dict[int, float] = dataclasses.field(default_factory=lambda: defaultdict(lambda: -1e9))
@@ -75,25 +75,25 @@ class Gateway:
         limit = {name: getattr(self, name) for name in names}
         return {"url": self.url, "shards": self.shards, "session_start_limit": limit}
 
-    async def rest(self, request):
-        if self.hangs:
-            self.waiting += 1
-            await asyncio.sleep(600)
+    async def handle_request(self, request):
         if not request.headers["User-Agent"].startswith("DiscordBot ("):
             return web.Response(status=403, text="error code: 1010")
         if request.headers.get("Authorization") != "Bot secret":
-            return answered({"message": "401: Unauthorized", "code": 0}, status=401)
+            return make_response({"message": "401: Unauthorized", "code": 0}, status=401)
         path = request.match_info["path"]
         if path == "gateway/bot":
-            self.looked.append(time.monotonic())
-            if self.refusals:
-                status, text, headers = self.refusals.pop(0)
+            if self.is_silent:
+                self.silent_requests += 1
+                await asyncio.sleep(600)
+            self.request_times.append(time.monotonic())
+            if self.responses:
+                status, text, headers = self.responses.pop(0)
                 return web.Response(status=status, text=text, headers=headers)
         answers = {"gateway": {"url": self.url}, "gateway/bot": self.answer, "users/@me": USER}
         answers |= dict.fromkeys(["applications/@me", "oauth2/applications/@me"], APPLICATION)
-        return answered(answers.get(path, []))
+        return make_response(answers.get(path, []))
 
-    async def socket(self, request):
+    async def handle_socket(self, request):
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         await socket.send_json(HELLO)
@@ -101,31 +101,31 @@ class Gateway:
             payload = message.json()
             if payload["op"] == 1:
                 await socket.send_json(ACKNOWLEDGED)
-            elif payload["op"] == 6:  # no session can be resumed
+            elif payload["op"] == 6:  # sessions cannot be resumed
                 await socket.send_json(INVALID_SESSION)
             elif payload["op"] == 2:
-                await self.identified(socket, *payload["d"].get("shard", (0, 1)))
+                await self.handle_identify(socket, *payload["d"].get("shard", (0, 1)))
         return socket
 
-    async def identified(self, socket, shard_id, count):
+    async def handle_identify(self, socket, shard_id, count):
         key, now = shard_id % self.max_concurrency, time.monotonic()
-        early = now < self._last[key] + self.interval
+        is_early = now < self._last[key] + self.interval
         self._last[key] = now
         self.identifies.append(shard_id)
         self.remaining -= 1
-        if early:
-            self.broken.append(shard_id)
+        if is_early:
+            self.early.append(shard_id)
             await socket.send_json(INVALID_SESSION)
-        elif self.fails[shard_id] > 0:
-            self.fails[shard_id] -= 1
+        elif self.closes[shard_id] > 0:
+            self.closes[shard_id] -= 1
             await socket.close(code=4000)
         else:
             data = {"v": 10, "user": USER, "guilds": [], "application": APPLICATION}
             data |= {"session_id": "1", "resume_gateway_url": self.url, "shard": [shard_id, count]}
             await socket.send_json({"op": 0, "t": "READY", "s": 1, "d": data})
-            if self.loses[shard_id] > 0:
-                self.loses[shard_id] -= 1
-                await asyncio.sleep(self.interval / 2)
+            if self.losses[shard_id] > 0:
+                self.losses[shard_id] -= 1
+                await asyncio.sleep(self.lifetime)
                 await socket.send_json(INVALID_SESSION)
             else:
                 self.ready.add(shard_id)
@@ -133,7 +133,7 @@ class Gateway:
     def wait_until(self, condition, seconds=30):
         end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, self
+            assert time.monotonic() < end, f"not true after {seconds} s: {self}"
             time.sleep(0.01)
 
     def wait_until_ready(self, seconds=30):
@@ -142,11 +142,11 @@ class Gateway:
 
     @contextlib.contextmanager
     def running(self, *routes):
-        """Serve from a thread, and *routes* as well."""
+        """Serve from a thread, with additional *routes*."""
         loop = asyncio.new_event_loop()
         app = web.Application()
-        app.add_routes([web.get("/", self.socket), web.get("/api/v10/{path:.*}", self.rest)])
-        app.add_routes(routes)
+        app.add_routes([web.get("/", self.handle_socket)])
+        app.add_routes([web.get("/api/v10/{path:.*}", self.handle_request), *routes])
         runner = web.AppRunner(app, shutdown_timeout=0.1)
 
         async def start():
