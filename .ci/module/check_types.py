@@ -1,4 +1,4 @@
-"""Let mypy and pyright, both strict, look at a bot that has sessions.py and nothing else."""
+"""Check a bot that vendors sessions.py and has nothing else with mypy and pyright, both strict."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ SETTINGS = {
 
 with tempfile.TemporaryDirectory() as directory:
     root = pathlib.Path(directory)
-    venv.create(root / "python")  # without typing_extensions, or anything that is not everywhere
+    venv.create(root / "python")  # without typing_extensions or other packages
     python = str(root / "python" / "bin" / "python")
     vendor = root / "bot" / "_vendor"
     vendor.mkdir(parents=True)

@@ -1,24 +1,26 @@
-"""The classes in the hands of the libraries around them, as they are."""
+"""sessions.py with the libraries that its users have."""
 
 import dataclasses
 import datetime
+import sqlite3
 from unittest import mock
 
 import cattrs
 import freezegun
 import msgspec
+import pendulum
 import pydantic
 import pydantic_core
 import pytest
 import time_machine
 from hikari.impl.entity_factory import EntityFactoryImpl
 
-from sessions import GatewayBotInfo, SessionStartLimit
-from test_sessions import ANSWER, READ_AT, make_info, make_limit
+from sessions import GatewayBotInfo, PayloadError, SessionStartLimit
+from test_sessions import ANSWER, LIMIT, READ_AT, make_info, make_limit
 
 FIELDS = dataclasses.asdict(make_info())
 
-converter = cattrs.Converter()  # which knows no times
+converter = cattrs.Converter()  # without hooks, it cannot convert times
 converter.register_structure_hook(
     datetime.timedelta, lambda value, _: datetime.timedelta(seconds=value)
 )
@@ -81,20 +83,20 @@ def test_fields_are_read(read, error):
     ],
     ids=str,
 )
-def test_refusal_is_the_validation_error_of_the_library(read, error, fields):
+def test_invalid_field_raises_the_error_of_the_library(read, error, fields):
     with pytest.raises(error):
         read(fields)
 
 
 @pytest.mark.parametrize("name", ["pydantic", "msgspec"])
-def test_validation_error_says_what_the_class_says(name):
+def test_validation_error_contains_the_message(name):
     read, error = READERS[name]
     with pytest.raises(error, match="remaining: expected an integer from 0 to 2147483647, got -1"):
         read(changed(remaining=-1))
 
 
 @pytest.mark.parametrize("name", ["pydantic", "msgspec, lax"])
-def test_milliseconds_taken_for_seconds_are_refused_from_36_minutes_on(name):
+def test_milliseconds_as_seconds_fail_above_36_minutes(name):
     read, error = READERS[name]
     taken = read(changed(reset_after=2_147_483)).session_start_limit
     assert taken.reset_after == datetime.timedelta(seconds=2_147_483)
@@ -111,37 +113,56 @@ def test_milliseconds_taken_for_seconds_are_refused_from_36_minutes_on(name):
     ],
     ids=["pydantic", "msgspec", "cattrs"],
 )
-def test_what_they_write_is_read(read, write):
+def test_written_fields_are_read_back(read, write):
     assert read(write(make_info())) == make_info()
 
 
 @pytest.mark.parametrize(
-    "hold",
+    "freeze",
     [freezegun.freeze_time, lambda moment: time_machine.travel(moment, tick=False)],
     ids=["freezegun", "time-machine"],
 )
-class TestHeldClock:
-    """What tests of a bot do."""
+class TestFrozenClock:
+    """The clock in the tests of a bot."""
 
-    def test_created_at_is_the_time_it_is_held_at(self, hold):
-        with hold(READ_AT):
+    def test_created_at_is_the_frozen_time(self, freeze):
+        with freeze(READ_AT):
             limit = SessionStartLimit(
                 total=1, remaining=1, reset_after=datetime.timedelta(hours=1), max_concurrency=1
             )
             read = GatewayBotInfo.from_payload(ANSWER)
         assert (limit.created_at, read.session_start_limit.created_at) == (READ_AT, READ_AT)
 
-    def test_real_times_are_taken_and_kept(self, hold):
-        with hold("2030-01-01"):
+    def test_real_time_is_kept(self, freeze):
+        with freeze("2030-01-01"):
             assert make_limit().copy(remaining=5).created_at == READ_AT
 
 
-def test_public_attributes_of_hikari_are_here_with_the_same_types():
-    def types_of(made):
-        names = [name for name in dir(made) if not name.startswith("_")]
-        return {name: type(getattr(made, name)) for name in names}
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_reset_at_is_aware_if_pendulum_was_given(zone):
+    moment = pendulum.now(zone)
+    limit = SessionStartLimit.from_payload(LIMIT, created_at=moment)
+    assert type(limit.created_at) is datetime.datetime
+    assert limit.created_at == moment
+    assert limit.reset_at > datetime.datetime.now(datetime.timezone.utc)
+
+
+def test_row_of_sqlite_is_read_as_a_dict():
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    row = connection.execute("SELECT 5 AS total, 4 AS remaining, 0 AS reset_after").fetchone()
+    connection.close()
+    with pytest.raises(PayloadError, match="session_start_limit: expected a mapping, got <sqlite3"):
+        SessionStartLimit.from_payload(row)
+    assert SessionStartLimit.from_payload(dict(row)).remaining == 4
+
+
+def test_attributes_of_hikari_have_the_same_types():
+    def get_types(instance):
+        names = [name for name in dir(instance) if not name.startswith("_")]
+        return {name: type(getattr(instance, name)) for name in names}
 
     theirs = EntityFactoryImpl(mock.Mock()).deserialize_gateway_bot_info(ANSWER)
-    expected = {**types_of(theirs), "session_start_limit": SessionStartLimit}
-    assert expected.items() <= types_of(make_info()).items()
-    assert types_of(theirs.session_start_limit).items() <= types_of(make_limit()).items()
+    expected = {**get_types(theirs), "session_start_limit": SessionStartLimit}
+    assert expected.items() <= get_types(make_info()).items()
+    assert get_types(theirs.session_start_limit).items() <= get_types(make_limit()).items()
