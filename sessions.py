@@ -14,7 +14,7 @@ the number of sessions that are left. Read the answer before you connect:
     >>> info = GatewayBotInfo.from_payload(answer)
     >>> info.session_start_limit.can_start(info.shard_count + 100)  # keep 100 in reserve
     True
-    >>> info.buckets()  # the shards that may IDENTIFY together, 5.5 seconds apart
+    >>> info.buckets()  # start the shards of a bucket together, and the next one 5.5 seconds later
     [(0,), (1,), (2,)]
 
 As a script, the file reads an answer and reports whether enough sessions are left; see
@@ -80,12 +80,12 @@ class SessionStartLimit:
     """The number of sessions that a bot may still start, and when it is reset.
 
     The constructor raises TypeError for a value of the wrong type and ValueError for a value that
-    is out of range. Counts go up to 2**31 - 1, as in Discord's API. An instance of a subclass of
-    int, such as a bool, or of timedelta has the wrong type.
+    is out of range. Counts go up to 2**31 - 1, as in Discord's API. Subclasses of int, such as
+    bool, and of timedelta are wrong types.
 
-    Setting or deleting an attribute raises `dataclasses.FrozenInstanceError`. A subclass that is
-    not a dataclass protects only the fields. A subclass with its own `__post_init__` has to call
-    `SessionStartLimit.__post_init__(self)`, which checks the values.
+    Setting or deleting an attribute raises `dataclasses.FrozenInstanceError`; in a subclass that is
+    not a dataclass, only for the inherited fields. A subclass with its own `__post_init__` has to
+    call `SessionStartLimit.__post_init__(self)`, which checks the values.
 
     https://docs.discord.com/developers/events/gateway#session-start-limit-object
     """
@@ -131,7 +131,7 @@ class SessionStartLimit:
         absent or zero `max_concurrency` is read as 1. Raises PayloadError for an invalid payload,
         and TypeError or ValueError for an invalid *created_at*.
         """
-        # The constructor checks the values as well, but a subclass may raise errors of its own.
+        # Not left to the constructor: an error of a subclass is not an error of the payload.
         try:
             total = _check_count("total", payload["total"])
             remaining = _check_count("remaining", payload["remaining"])
@@ -206,10 +206,10 @@ class GatewayBotInfo:
     """
 
     url: str
-    """The URL to connect to: printable, `wss://` or `ws://`, without spaces; not parsed further."""
+    """The URL to connect to: `wss://` or `ws://`, printable, without spaces; not checked further."""
 
     shard_count: int
-    """The recommended number of shards, 1 to 2**31 - 1. To run another number, `copy` with it."""
+    """The recommended number of shards, 1 to 2**31 - 1. To run another number, use `copy`."""
 
     session_start_limit: SessionStartLimit
     """The number of sessions that the bot may still start."""
@@ -254,12 +254,12 @@ class GatewayBotInfo:
     def buckets(self, shard_ids: Iterable[int] | None = None) -> list[tuple[int, ...]]:
         """Return the shards in buckets, in the order to start them.
 
-        The shards of a bucket may IDENTIFY together. Wait for IDENTIFY_INTERVAL between two
-        buckets. *shard_ids* are the shards to start, in any order, by default all of
+        The shards of a bucket may IDENTIFY together. Wait for IDENTIFY_INTERVAL and half a second
+        between two buckets. *shard_ids* are the shards to start, in any order, by default all of
         `range(shard_count)`. A repeated id counts once. The shards of a bucket have different
-        rate limit keys. Ids ascend in each bucket and in each key. There are as few buckets as
-        possible. Raises TypeError for an id that is not an int and ValueError for an id that is
-        not in `range(shard_count)`.
+        rate limit keys. Ids ascend within a bucket and, for each key, from bucket to bucket. There
+        are as few buckets as possible. Raises TypeError for an id that is not an int and ValueError
+        for an id that is not in `range(shard_count)`.
 
         The buckets are for the first start. A shard that loses its session later starts alone.
         """
@@ -271,7 +271,7 @@ class GatewayBotInfo:
             key = self.session_start_limit.rate_limit_key(shard_id)
             buckets[next_bucket[key]].append(shard_id)
             next_bucket[key] += 1
-        return [tuple(bucket) for bucket in buckets.values()]
+        return [tuple(bucket) for bucket in buckets.values()]  # in the order of their numbers
 
 
 def _shorten(value: object, length: int = 80) -> str:
@@ -298,7 +298,7 @@ def _check_count(name: str, value: object, minimum: int = 0, maximum: int = _INT
 
 
 def _check_reset_after(value: object) -> None:
-    # A subclass may divide and add in its own way.
+    # A subclass may override arithmetic.
     if type(value) is not datetime.timedelta or not _ZERO <= value <= _LONGEST:
         expected = f"a timedelta from {_ZERO} to {_LONGEST}"
         raise _invalid("reset_after", expected, value, type(value) is datetime.timedelta)
@@ -308,10 +308,10 @@ def _convert_to_utc(value: object) -> datetime.datetime:
     if not isinstance(value, datetime.datetime) or value.utcoffset() is None:
         is_datetime = isinstance(value, datetime.datetime)
         raise _invalid("created_at", "an aware datetime", value, is_datetime)
-    value = value.astimezone(_UTC)  # sums in local time ignore that clocks change
+    value = value.astimezone(_UTC)  # local arithmetic ignores that clocks change
     if type(value) is datetime.datetime:
         return value
-    # A sum of pendulum's subclass does not keep the time zone.
+    # Adding to a pendulum.DateTime loses the time zone.
     return datetime.datetime.combine(value.date(), value.time(), _UTC)
 
 
@@ -330,7 +330,7 @@ def _check_url(value: object) -> str:
 def _payload_error(
     path: str, payload: Mapping[str, Any] | None, keys: Iterable[str], error: Exception
 ) -> PayloadError:
-    """Return the error for *payload*: it is not a mapping, a key is missing, or else *error*."""
+    """Return the error for *payload*: not a mapping, a missing key, or otherwise *error*."""
     if not isinstance(payload, Mapping):
         return PayloadError(str(_invalid(path, "a mapping", payload, False)))
     missing = [key for key in keys if key not in payload]
@@ -340,7 +340,7 @@ def _payload_error(
     if isinstance(payload.get("message"), str):
         message += f"; the answer says {_shorten(payload['message'], 300)}"
     seconds = payload.get("retry_after")
-    if not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:  # also not NaN
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:  # rejects NaN as well
         return PayloadError(message)
     retry_after = datetime.timedelta(seconds=seconds)
     return PayloadError(f"{message}; ask again in {_round_up(retry_after)}", retry_after)
@@ -352,8 +352,8 @@ def _report(info: GatewayBotInfo) -> str:
     last_bucket = (info.shard_count - 1) // limit.max_concurrency  # the first is number 0
     reset = "no window is running"
     if limit.reset_after:
-        # strftime rounds down, but the duration is rounded up.
-        reset_at = limit.reset_at + _SECOND - datetime.timedelta.resolution
+        # Rounded up like the duration: strftime cuts the microseconds.
+        reset_at = limit.reset_at + datetime.timedelta(microseconds=999_999)
         reset = f"{reset_at:%Y-%m-%d %H:%M:%S} UTC, in {_round_up(limit.reset_after)}"
     return f"""\
 URL             {info.url}
@@ -370,13 +370,13 @@ Reset           {reset}
 
 def _shortage(limit: SessionStartLimit, sessions: int, reserve: int) -> str:
     """Return what an operator wants to know if too few sessions are left; otherwise nothing."""
-    needed = sessions + reserve  # may exceed 2**31 - 1, which can_start rejects
+    needed = sessions + reserve  # can_start rejects a sum above 2**31 - 1
     if needed <= limit.remaining:
         return ""
     return f"""
 Too few sessions are left: {limit.remaining}.
 {needed} are needed: {sessions} to start and {reserve} in reserve.
-{"A" if needed <= limit.total else "No"} reset will bring enough: it brings {limit.total}.
+A reset {"is" if needed <= limit.total else "is not"} enough: it brings {limit.total}.
 """
 
 
@@ -392,14 +392,14 @@ def _main() -> int:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     parser = argparse.ArgumentParser(
-        description="Report from Discord's answer to GET /gateway/bot if enough sessions are left.",
+        description="Report whether Discord's answer to GET /gateway/bot leaves enough sessions.",
         epilog="The exit status is 0 if enough sessions are left, 1 if too few are left or Python "
-        "fails, and 2 if the answer or the usage is wrong.",
+        "crashes, and 2 if the answer or the usage is wrong.",
     )
-    sessions_help = "to start, one per shard by default; does not change Shards or Full start"
+    sessions_help = "sessions to start, by default one per shard; Shards and Full start stay"
     parser.add_argument("FILE", nargs="?", default="-", help="JSON; standard input by default")
     parser.add_argument("--sessions", metavar="N", type=count, help=sessions_help)
-    parser.add_argument("--reserve", metavar="N", type=count, default=0, help="to keep, default 0")
+    parser.add_argument("--reserve", metavar="N", type=count, default=0, help="sessions to keep")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     arguments = parser.parse_args()
 

@@ -917,13 +917,13 @@ class TestCommand:
         status, output, _ = read(make_answer(remaining=7, reset_after=reset_after), *options)
         assert status == 1
         assert output.split("\n\n")[1] == (
-            f"Too few sessions are left: 7.\n{needed}\nA reset will bring enough: it brings 1000.\n"
+            f"Too few sessions are left: 7.\n{needed}\nA reset is enough: it brings 1000.\n"
         )
 
     @pytest.mark.parametrize("option", ["--sessions=1001", "--reserve=992"])
     def test_shortage_shows_that_no_reset_will_help(self, read, option):
         _, output, _ = read(ANSWER, option)
-        assert output.endswith(" in reserve.\nNo reset will bring enough: it brings 1000.\n")
+        assert output.endswith(" in reserve.\nA reset is not enough: it brings 1000.\n")
 
     @pytest.mark.parametrize(
         ("remaining", "options", "status"),
@@ -989,9 +989,9 @@ class TestCommand:
     @pytest.mark.parametrize(
         "text",
         [
-            *("[FILE]", "--sessions N", "--reserve N", "does not change Shards or Full start"),
-            *("standard input by default", "to keep, default 0", "0 if enough sessions are left"),
-            *("1 if too few are left or Python fails", "2 if the answer"),
+            *("[FILE]", "--sessions N", "--reserve N", "Shards and Full start stay"),
+            *("standard input by default", "sessions to keep", "0 if enough sessions are left"),
+            *("1 if too few are left or Python crashes", "2 if the answer"),
         ],
     )
     def test_help_explains_options_and_statuses(self, run, text):

@@ -121,7 +121,9 @@ def test_fetch_of_the_page_raises_what_discord_says(response, message, seconds, 
     kind = "text/html" if text.startswith("<") else "application/json"
     gateway = Gateway(shards=9, responses=[(status, text, {"Content-Type": kind, **headers})])
     lines = get_block(PAGE, "python", "async def fetch(")
-    lines = "import contextlib\n\nimport aiohttp\n\nfrom sessions import GatewayBotInfo\n\n" + lines
+    imports = ["contextlib", "aiohttp", "typing; Any = typing.Any"]
+    lines = "".join(f"import {name}\n" for name in imports) + lines
+    lines = "from sessions import GatewayBotInfo\n" + lines
 
     async def read():
         import fetch_of_the_page
