@@ -206,7 +206,7 @@ class GatewayBotInfo:
     """
 
     url: str
-    """The URL to connect to: `wss://` or `ws://`, printable, without spaces; not checked further."""
+    """The URL to connect to: `wss://` or `ws://`, printable, without spaces. It is not parsed."""
 
     shard_count: int
     """The recommended number of shards, 1 to 2**31 - 1. To run another number, use `copy`."""
