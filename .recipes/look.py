@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 
-from sessions import GatewayBotInfo
+from sessions import GatewayBotInfo, PayloadError
 
 URL = "https://discord.com/api/v10/gateway/bot"
 USER_AGENT = "DiscordBot (https://example.com, 1.0)"  # any URL of yours
@@ -29,7 +29,7 @@ REQUEST_ERRORS = (OSError, ValueError, http.client.HTTPException)
 """The errors that `fetch` raises."""
 
 RESERVE = max(1, int(os.environ.get("RESERVE") or 100))
-"""The number of sessions that stay for the person who repairs the bot."""
+"""The number of sessions that are kept for the person who repairs the bot."""
 
 
 def fetch(token: str) -> GatewayBotInfo:
@@ -59,17 +59,18 @@ def wait(seconds: float) -> None:
         time.sleep(min(left, 60))
 
 
-def report(error: Exception) -> float:
-    """Print an error of `fetch`, and return how many seconds to wait: as Discord says, or 60."""
+def report_error(error: Exception) -> float:
+    """Print an error of `fetch`, and return how many seconds to wait before the next request."""
     print(ascii(error)[:500], flush=True)
-    retry_after = getattr(error, "retry_after", None)
-    return min(max(5.0, retry_after.total_seconds()), 7 * 86_400) if retry_after else 60.0
+    if isinstance(error, PayloadError) and error.retry_after:
+        return min(max(5.0, error.retry_after.total_seconds()), 7 * 86_400)
+    return 60.0
 
 
 def look(
     token: str, shard_count: int | None = None, shard_ids: list[int] | None = None
 ) -> GatewayBotInfo:
-    """Return Discord's answer as soon as the shards can start and RESERVE sessions stay.
+    """Return Discord's answer as soon as the shards can start and RESERVE sessions are kept.
 
     Until then, wait and print why. *shard_count* is the number of shards of the whole bot, by
     default what Discord recommends. *shard_ids* are those that this process starts, by default all.
@@ -81,11 +82,11 @@ def look(
         try:
             info = fetch(token)
         except REQUEST_ERRORS as error:
-            wait(report(error))
+            wait(report_error(error))
             continue
         info = info.copy(shard_count=shard_count or info.shard_count)
         limit = info.session_start_limit
-        needed = sum(map(len, info.buckets(shard_ids or None))) + RESERVE
+        needed = sum(map(len, info.buckets(shard_ids))) + RESERVE
         print(f"{limit.remaining} sessions are left, {needed} are needed", flush=True)
         if limit.can_start(needed):
             return info

@@ -40,7 +40,7 @@ class RedisTurns(Turns):
         super().__init__(token, info, reserve, shard_ids)
         self.url = os.environ["REDIS_URL"]
         self.name = f"identify:{hashlib.sha256(token.encode()).hexdigest()[:16]}"
-        self.delay = 0.5  # for how many seconds Redis may take to answer
+        self.timeout = 0.5  # the seconds within which an answer is in time
 
     async def turn(self, shard_id: int) -> float:
         """Take the turn of the shard's key, or return how many seconds to wait for it."""
@@ -61,8 +61,9 @@ class RedisTurns(Turns):
             milliseconds = await client.pttl(name)  # this connects, before the time counts
             if milliseconds > 0:
                 return milliseconds / 1000
-            asked, delay = time.monotonic(), self.delay
-            is_free = await client.set(name, 1, nx=True, px=round(1000 * (INTERVAL + delay)))
-            # An answer that is late gives no turn, but the next one may take longer.
-            self.delay = max(0.5, 2 * (time.monotonic() - asked))
-            return 0.0 if is_free and time.monotonic() < asked + delay else 0.1
+            # The key outlasts the answer, because the turn begins with the answer.
+            begin, timeout = time.monotonic(), self.timeout
+            is_free = await client.set(name, 1, nx=True, px=round(1000 * (INTERVAL + timeout)))
+            seconds = time.monotonic() - begin
+            self.timeout = max(0.5, 2 * seconds)  # a slow server gets more time at the next try
+            return 0.0 if is_free and seconds < timeout else 0.1

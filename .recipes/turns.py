@@ -24,30 +24,33 @@ import time
 from collections import defaultdict
 from typing import Any
 
-from look import REQUEST_ERRORS, RESERVE, fetch, report
+from look import REQUEST_ERRORS, RESERVE, fetch, report_error
 from sessions import IDENTIFY_INTERVAL, GatewayBotInfo, SessionStartLimit
 
 INTERVAL = IDENTIFY_INTERVAL.total_seconds() + 0.5
 """The seconds between two IDENTIFYs with the same rate limit key."""
 
-PACE = 50.0
-"""The seconds between two starts of a bot that has lost many sessions.
+EXTRA_STARTS = 5
+"""The starts that may follow each other at once, besides two for each shard."""
 
-A start that waits for longer than 60 seconds is given up by the libraries.
-"""
+PACE = 50.0
+"""The seconds between two starts of a bot after that."""
+
+LIMIT = 60.0
+"""The seconds after which a library gives up a start that waits, and connects again."""
 
 FRESH = 45.0
-"""The seconds for which an answer is new enough. At PACE, each start needs a new one."""
+"""The seconds for which an answer counts as new. At PACE, each start needs a new one."""
 
 PATIENCE = 20.0
-"""The seconds for which starts wait for an answer. A start asks so long before it is due."""
+"""The seconds for which starts wait for an answer, and by which a start asks in advance."""
 
 
 class Turns:
     """The turns of a bot, or of those of its shards that run in this process.
 
     - IDENTIFYs with the same rate limit key are INTERVAL seconds apart.
-    - Two starts for each shard, and five more, may follow each other at once. After that, the
+    - Two starts for each shard and EXTRA_STARTS may follow each other at once. After that, the
       whole bot starts one session in PACE seconds.
     - While sessions are started, Discord is asked how many are left, whoever uses them. Once only
       *reserve* are left, no session is started before the reset.
@@ -60,11 +63,12 @@ class Turns:
         reserve: int = RESERVE,
         shard_ids: list[int] | None = None,
     ) -> None:
-        shards = sum(map(len, info.buckets(shard_ids or None)))
+        shards = sum(map(len, info.buckets(shard_ids)))
         self.token, self.info, self.reserve = token, info, max(reserve, 1)
         self.share = shards / info.shard_count
         self.pace = PACE / self.share
-        self.head_start = (2 * shards + 4) * self.pace  # how far starts may be ahead of the pace
+        # How far starts may be ahead of the pace. The first start is not.
+        self.head_start = (2 * shards + EXTRA_STARTS - 1) * self.pace
         self.due = -math.inf  # when the last start was due, at this pace
         self.free_times: defaultdict[int, float] = defaultdict(float)  # by rate limit key
         self.printed: set[str] = set()
@@ -73,7 +77,7 @@ class Turns:
         age = datetime.datetime.now(datetime.timezone.utc) - info.session_start_limit.created_at
         self.next_request = time.monotonic() + FRESH - max(0.0, age.total_seconds())
         self.patience_end = 0.0
-        self.thread = threading.Thread()  # asks Discord
+        self.thread = threading.Thread()  # not started, because nothing is asked yet
 
     def set_budget(self, limit: SessionStartLimit, started: int) -> None:
         """Set how many sessions may be started, from an answer that knows of *started* starts."""
@@ -81,7 +85,7 @@ class Turns:
         left = (limit.remaining - self.reserve) * self.share / 2
         # At a reset_after of zero, the first start begins a day.
         reset = time.monotonic() + (limit.reset_after.total_seconds() or 86_400)
-        self.budget = started, left, reset
+        self.budget = started, left, reset  # replaced as a whole, for `ask` runs in a thread
 
     def ask(self) -> None:
         """Ask Discord, again if it refuses, in a thread that cannot delay the program's end."""
@@ -90,7 +94,7 @@ class Turns:
             try:
                 limit = fetch(self.token).session_start_limit
             except REQUEST_ERRORS as error:
-                wait = report(error)
+                wait = report_error(error)
                 if time.monotonic() + wait > self.patience_end:
                     self.next_request = max(self.next_request, time.monotonic() + wait)
                     return
@@ -99,8 +103,8 @@ class Turns:
                 self.set_budget(limit, started)
                 return
 
-    def get_wait(self, due: float) -> float:
-        """Return how many seconds a start that is due then has to wait, 0 if it may try."""
+    def poll(self, due: float) -> float:
+        """Ask Discord if its last answer is old. Return how many seconds the start has to wait."""
         now = time.monotonic()
         if now < due - PATIENCE:
             return due - PATIENCE - now
@@ -113,12 +117,12 @@ class Turns:
             return 0.1
         if now < due:
             return due - now
-        _, _, reset = self.budget
+        known, left, reset = self.budget
         if now >= reset:  # even if Discord does not answer
             limit = self.info.session_start_limit
             limit = limit.copy(remaining=limit.total, reset_after=datetime.timedelta(0))
             self.set_budget(limit, self.started)
-        known, left, _ = self.budget
+            return 0.0
         wait = self.next_request - now
         if left > 0 and self.started >= known + left and 0 < wait <= FRESH:
             return wait  # the next answer may allow more
@@ -134,7 +138,7 @@ class Turns:
         try:
             if due > now:
                 self.print_once("pace", f"many sessions were lost: one start in {self.pace:.0f} s")
-            while wait := self.get_wait(due) or await self.turn(shard_id):
+            while wait := self.poll(due) or await self.turn(shard_id):
                 await asyncio.sleep(wait)
             known, left, reset = self.budget
             if self.started >= known + left:
@@ -147,7 +151,7 @@ class Turns:
             self.due -= self.pace  # nothing was started
             raise
         self.started += 1
-        if due <= now:
+        if self.due <= now:  # neither this start nor a later one waited for the pace
             self.printed.clear()
 
     async def turn(self, shard_id: int) -> float:
@@ -159,7 +163,7 @@ class Turns:
         return wait
 
     def print_once(self, reason: str, message: str) -> None:
-        """Print why starts wait, once until a start does not have to."""
+        """Print why starts wait, once until a start does not wait."""
         if reason not in self.printed:
             self.printed.add(reason)
             with contextlib.suppress(OSError):  # the disk may be full
@@ -175,6 +179,6 @@ class Turns:
 
         async def before_identify_hook(shard_id: int | None, *, initial: bool = False) -> None:
             await own_hook(shard_id, initial=True)  # the library's own waits for 5 s otherwise
-            await asyncio.wait_for(self.take(shard_id or 0), 60)  # then the bot connects again
+            await asyncio.wait_for(self.take(shard_id or 0), LIMIT)
 
         bot.before_identify_hook = before_identify_hook
