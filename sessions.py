@@ -45,7 +45,7 @@ _INT32_MAX = 2**31 - 1
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 _SECOND = datetime.timedelta(seconds=1)
 _ZERO = datetime.timedelta(0)
-_LONGEST = _INT32_MAX * _MILLISECOND
+_MAX_RESET_AFTER = _INT32_MAX * _MILLISECOND
 _UTC = datetime.timezone.utc
 _URL = re.compile(r"wss?://[^/?#: ][^ ]*")
 
@@ -188,7 +188,7 @@ class SessionStartLimit:
         return _check_count("sessions", sessions) <= self.remaining
 
     def rate_limit_key(self, shard_id: int) -> int:
-        """Return `shard_id % max_concurrency`.
+        """Return the key that limits the IDENTIFYs of a shard: `shard_id % max_concurrency`.
 
         Only one shard of each key may IDENTIFY per IDENTIFY_INTERVAL. Raises TypeError or
         ValueError for an invalid id.
@@ -265,13 +265,13 @@ class GatewayBotInfo:
         """
         ids = range(self.shard_count) if shard_ids is None else shard_ids
         checked = {_check_count("shard_id", each, 0, self.shard_count - 1) for each in ids}
-        buckets: defaultdict[int, list[int]] = defaultdict(list)
-        next_bucket: defaultdict[int, int] = defaultdict(int)  # by rate limit key
+        by_number: defaultdict[int, list[int]] = defaultdict(list)
+        next_number: defaultdict[int, int] = defaultdict(int)  # by rate limit key
         for shard_id in sorted(checked):
             key = self.session_start_limit.rate_limit_key(shard_id)
-            buckets[next_bucket[key]].append(shard_id)
-            next_bucket[key] += 1
-        return [tuple(bucket) for bucket in buckets.values()]  # in the order of their numbers
+            by_number[next_number[key]].append(shard_id)
+            next_number[key] += 1
+        return [tuple(bucket) for bucket in by_number.values()]  # the numbers came in order
 
 
 def _shorten(value: object, length: int = 80) -> str:
@@ -281,7 +281,7 @@ def _shorten(value: object, length: int = 80) -> str:
 
 
 def _round_up(duration: datetime.timedelta) -> datetime.timedelta:
-    """Return *duration* rounded up to seconds."""
+    """Return *duration* rounded up to whole seconds."""
     return -(-duration // _SECOND) * _SECOND
 
 
@@ -299,8 +299,8 @@ def _check_count(name: str, value: object, minimum: int = 0, maximum: int = _INT
 
 def _check_reset_after(value: object) -> None:
     # A subclass may override arithmetic.
-    if type(value) is not datetime.timedelta or not _ZERO <= value <= _LONGEST:
-        expected = f"a timedelta from {_ZERO} to {_LONGEST}"
+    if type(value) is not datetime.timedelta or not _ZERO <= value <= _MAX_RESET_AFTER:
+        expected = f"a timedelta from {_ZERO} to {_MAX_RESET_AFTER}"
         raise _invalid("reset_after", expected, value, type(value) is datetime.timedelta)
 
 
@@ -308,7 +308,7 @@ def _convert_to_utc(value: object) -> datetime.datetime:
     if not isinstance(value, datetime.datetime) or value.utcoffset() is None:
         is_datetime = isinstance(value, datetime.datetime)
         raise _invalid("created_at", "an aware datetime", value, is_datetime)
-    value = value.astimezone(_UTC)  # local arithmetic ignores that clocks change
+    value = value.astimezone(_UTC)  # local-time arithmetic ignores DST changes
     if type(value) is datetime.datetime:
         return value
     # Adding to a pendulum.DateTime loses the time zone.

@@ -76,6 +76,11 @@ def invalid(name, value, expected=".+"):
     return f"^{re.escape(name)}: expected {expected}, got {re.escape(repr(value))}$"
 
 
+def integer(minimum, maximum=INT32_MAX):
+    """Return what is expected of a count."""
+    return f"an integer from {minimum} to {maximum}"
+
+
 def missing(path, more=""):
     """Return a pattern for the message about a missing key."""
     return f"^{re.escape(path)}: missing{re.escape(more)}$"
@@ -201,10 +206,12 @@ class TestInvalidPayloads:
         "value", [None, [], "{}", 5, Row(), ClosedRow()], ids=lambda value: type(value).__name__
     )
     def test_non_mapping_is_reported(self, value):
-        error = payload_error(value)
-        assert re.match(invalid("payload", value, "a mapping"), str(error))
-        error = payload_error({**ANSWER, "session_start_limit": value})
-        assert re.match(invalid("session_start_limit", value, "a mapping"), str(error))
+        answers = {
+            "payload": value,
+            "session_start_limit": {**ANSWER, "session_start_limit": value},
+        }
+        for path, answer in answers.items():
+            assert re.match(invalid(path, value, "a mapping"), str(payload_error(answer)))
 
     @pytest.mark.parametrize("shards", [9, 0])
     @pytest.mark.parametrize("key", ANSWER)
@@ -231,14 +238,12 @@ class TestInvalidPayloads:
     @pytest.mark.parametrize("value", [-1, 2**31, True, None, 5.0, "5"], ids=repr)
     def test_invalid_count_is_reported_with_its_path(self, key, value):
         error = payload_error(make_answer(**{key: value}))
-        expected = "an integer from 0 to 2147483647"
-        assert re.match(invalid(f"session_start_limit.{key}", value, expected), str(error))
+        assert re.match(invalid(f"session_start_limit.{key}", value, integer(0)), str(error))
 
     @pytest.mark.parametrize("value", [0, None], ids=repr)
     def test_invalid_number_of_shards_is_reported(self, value):
         error = payload_error({**ANSWER, "shards": value, "message": "no", "retry_after": 5})
-        expected = "an integer from 1 to 2147483647"
-        assert re.match(invalid("payload.shards", value, expected), str(error))
+        assert re.match(invalid("payload.shards", value, integer(1)), str(error))
         assert error.retry_after is None
 
     @pytest.mark.parametrize("value", ["https://h", None], ids=repr)
@@ -382,9 +387,8 @@ class TestConstruction:
 
     @counts
     def test_count_out_of_range_raises_value_error(self, name, make, minimum):
-        expected = f"an integer from {minimum} to 2147483647"
         for value in (minimum - 1, 2**31):
-            with pytest.raises(ValueError, match=invalid(name, value, expected)):
+            with pytest.raises(ValueError, match=invalid(name, value, integer(minimum))):
                 make(**{name: value})
 
     @counts
@@ -826,7 +830,7 @@ class TestBuckets:
         ids=["negative", "too high", "bool", "text", "list", "None"],
     )
     def test_invalid_id_is_rejected(self, shard_ids, value, error):
-        with pytest.raises(error, match=invalid("shard_id", value, "an integer from 0 to 8")):
+        with pytest.raises(error, match=invalid("shard_id", value, integer(0, 8))):
             make_buckets(9, 1, shard_ids)
 
     @pytest.mark.parametrize("shard_ids", [None, [1, 0]], ids=str)
@@ -958,7 +962,7 @@ class TestCommand:
         assert (status, output) == (2, "")
         shown = int(value) if value.isdecimal() else value
         _, message = errors.split(f"argument {option}: ")
-        assert re.match(invalid("N", shown, "an integer from 0 to 2147483647"), message)
+        assert re.match(invalid("N", shown, integer(0)), message)
 
     UNREADABLE = {
         "empty": (b"", r"cannot read b'' as JSON: Expecting value: line 1 column 1 \(char 0\)"),
@@ -1091,7 +1095,7 @@ class TestProcess:
     )
     def test_checks_do_not_depend_on_assert(self, call):
         code = f"from test_sessions import *; {call}"
-        assert ": expected " in run(*PYTHON, "-O", "-c", code, cwd=FILE.parent).stderr
+        assert "Error: " in run(*PYTHON, "-O", "-c", code, cwd=FILE.parent).stderr
 
     def test_import_loads_no_further_modules(self):
         code = "import dataclasses, datetime, typing, sys; old = {*sys.modules}; import sessions; "
