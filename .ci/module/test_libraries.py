@@ -91,7 +91,7 @@ def test_invalid_field_raises_the_error_of_the_library(read, error, fields):
 @pytest.mark.parametrize("name", ["pydantic", "msgspec"])
 def test_validation_error_contains_the_message(name):
     read, error = READERS[name]
-    with pytest.raises(error, match="remaining: expected an integer from 0 to 2147483647, got -1"):
+    with pytest.raises(error, match=r"remaining: .+, got -1"):
         read(changed(remaining=-1))
 
 
@@ -100,7 +100,7 @@ def test_milliseconds_as_seconds_fail_above_36_minutes(name):
     read, error = READERS[name]
     taken = read(changed(reset_after=2_147_483)).session_start_limit
     assert taken.reset_after == datetime.timedelta(seconds=2_147_483)
-    with pytest.raises(error, match="reset_after: expected a timedelta from 0:00:00 to 24 days"):
+    with pytest.raises(error, match="reset_after: "):
         read(changed(reset_after=2_147_484))
 
 
@@ -152,7 +152,7 @@ def test_row_of_sqlite_is_read_as_a_dict():
     connection.row_factory = sqlite3.Row
     row = connection.execute("SELECT 5 AS total, 4 AS remaining, 0 AS reset_after").fetchone()
     connection.close()
-    with pytest.raises(PayloadError, match="session_start_limit: expected a mapping, got <sqlite3"):
+    with pytest.raises(PayloadError, match=r"session_start_limit: .+, got <sqlite3"):
         SessionStartLimit.from_payload(row)
     assert SessionStartLimit.from_payload(dict(row)).remaining == 4
 

@@ -238,7 +238,7 @@ class Redis:
 
 
 class RedisClient:
-    """A connection to the server, which is "good", "late", "silent" or "bad"."""
+    """A connection to the server, which is "good", "late", "slow", "silent" or "bad"."""
 
     def __init__(self, server, host):
         self.server, self.host = server, host
@@ -261,7 +261,7 @@ class RedisClient:
         is_free = now >= expiries.get(name, 0)
         if is_free:
             expiries[name] = now + px / 1000
-        delays = [0.001] * 8 + [0.45, 2] if self.host == "late" else [0.001]
+        delays = {"late": [0.001] * 8 + [0.45, 2], "slow": [0.7, 0.9]}.get(self.host, [0.001])
         await asyncio.sleep(self.server.random.choice(delays))
         return is_free
 

@@ -15,7 +15,7 @@ from gateway import Gateway
 from look import RESERVE
 from pages import GUIDE, PAGE, RECIPES, ROOT, get_block
 from sessions import GatewayBotInfo, PayloadError, SessionStartLimit
-from turns import FRESH, INTERVAL, PACE
+from turns import EXTRA_STARTS, FRESH, INTERVAL, PACE
 
 PAGES = {"README": (PAGE, ROOT), "guide": (GUIDE, RECIPES)}
 pages = pytest.mark.parametrize(("text", "folder"), PAGES.values(), ids=PAGES)
@@ -70,13 +70,16 @@ def count_sessions(shards):
 @pytest.mark.parametrize(
     ("text", "phrase"),
     [
-        (PAGE, f"info.shard_count + {RESERVE})"),
-        (PAGE, f"`--sessions 24 --reserve {RESERVE}`"),
+        (sessions.__doc__, f"info.shard_count + {RESERVE}) # keep {RESERVE} in reserve"),
+        (PAGE, f"info.shard_count + {RESERVE}) # keep {RESERVE} in reserve"),
+        (PAGE, f"`--sessions 24 --reserve {RESERVE}` to ask whether 24 shards can start and"),
+        (PAGE, f"leave {RESERVE} sessions"),
         (GUIDE, f"a *reserve* of {RESERVE}."),
         (GUIDE, f"`0 sessions are left, {count_sessions(1)} are needed`"),
         (GUIDE, f"`70 sessions are left, {count_sessions(1)} are needed`"),
         (GUIDE, f"The {RESERVE} sessions are for you"),
         (GUIDE, f"start {INTERVAL} seconds apart"),
+        (GUIDE, f"Two starts for each shard and {EXTRA_STARTS} more may follow each other"),
         (GUIDE, f"one session in {PACE:.0f} seconds, {3600 / PACE:.0f} an hour"),
         (GUIDE, f"within about {PACE:.0f} seconds each"),
         (GUIDE, f"at most every {FRESH:.0f} seconds"),

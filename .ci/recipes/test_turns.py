@@ -2,32 +2,36 @@
 
 import asyncio
 import contextlib
+import datetime
 import math
 import time
+import types
 from unittest import mock
 
 import pytest
+import redis
+from discord import AutoShardedClient
 
-import redis_turns
 import turns
 from day import DAY, FOREVER, HOUR, Discord, Fleet, Library, OwnClient, Redis, Socket, fetch
 from look import RESERVE
 from redis_turns import RedisTurns
-from turns import FRESH, INTERVAL, PACE, PATIENCE, Turns
-
-LIBRARY_LIMIT = 60
-"""The libraries give up after this number of seconds."""
+from turns import EXTRA_STARTS, FRESH, INTERVAL, LIMIT, PACE, PATIENCE, Turns
 
 LONGEST_BACKOFF = 1024
 """The libraries try again after at most this number of seconds."""
 
+# The shards of a bot, its max_concurrency, and its sessions a day.
 ONE, EIGHT, MANY, MORE = (1, 1, 1000), (8, 1, 1000), (48, 16, 1000), (160, 16, 2000)
 PODS = (64, 16, 1000)
-"""The shards of a bot, its max_concurrency, and its sessions a day."""
 
 bots = pytest.mark.parametrize("bot", [ONE, EIGHT, MANY, MORE], ids=lambda bot: f"{bot[0]} shards")
 sharded_bots = pytest.mark.parametrize("bot", [EIGHT, MANY], ids=lambda bot: f"{bot[0]} shards")
 clients = pytest.mark.parametrize("make_client", [OwnClient, Library])
+
+
+# -W default would only show an error that ends a thread.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -40,31 +44,45 @@ def _discord(monkeypatch):
 @pytest.fixture
 def use_redis(monkeypatch):
     """Return a function that lets processes use a Redis server, which may fail."""
-    monkeypatch.setattr(redis_turns.redis.asyncio, "from_url", Redis().from_url)
+    server = Redis()
+    monkeypatch.setattr("redis.asyncio.from_url", server.from_url)
 
     def use_redis(host="good"):
         monkeypatch.setenv("REDIS_URL", f"redis://{host}")
 
+    use_redis.server = server
     use_redis()
     return use_redis
 
 
 def get_recovery_limit(shards):
     """Return within how many seconds all shards are ready again after an incident."""
-    return PACE * shards + 4 * LIBRARY_LIMIT
+    return PACE * shards + 4 * LIMIT
+
+
+async def take_until_error(guard, limit, discord=None):
+    """Start a shard until it is refused, which has to happen within *limit* starts."""
+    for _ in range(limit + 1):
+        try:
+            await guard.take(0)
+        except ConnectionError:
+            return
+        if discord:
+            discord.identify(0)
+    pytest.fail(f"more than {limit} sessions were started")
 
 
 class TestIncidents:
     @bots
     @clients
     @pytest.mark.parametrize(("hours", "seconds"), [(1 / 6, 0.5), (1, 55), (8, 0.5)])
-    async def test_incident_costs_little(self, make_client, bot, hours, seconds):
+    async def test_incident_costs_the_burst_and_the_pace(self, make_client, bot, hours, seconds):
         fleet = Fleet(make_client, bot)
         await fleet.start()
         identifies = fleet.discord.identifies
         await fleet.incident(hours, seconds, limit=get_recovery_limit(fleet.shards))
         # The head start, the pace, and one IDENTIFY for each shard after the end.
-        budget = 2 * fleet.shards + 5 + hours * HOUR / PACE + fleet.shards
+        budget = 2 * fleet.shards + EXTRA_STARTS + hours * HOUR / PACE + fleet.shards
         assert fleet.discord.identifies - identifies <= budget
         assert fleet.discord.early_identifies == 0
         assert fleet.discord.lowest_remaining >= RESERVE
@@ -91,7 +109,7 @@ class TestIncidents:
             await asyncio.sleep(1200)
             fleet.lose(shard_id)
             await asyncio.sleep(0.1)
-            await fleet.wait_until(lambda each=shard_id: each in ready, 2 * LIBRARY_LIMIT)
+            await fleet.wait_until(lambda each=shard_id: each in ready, 2 * LIMIT)
 
     async def test_resume_waits_no_longer_than_the_pace(self):
         fleet = Fleet(Library, MANY)
@@ -138,6 +156,17 @@ class TestReserve:
             await fleet.incident(8, limit=get_recovery_limit(8))
             await asyncio.sleep(8 * HOUR)
 
+    async def test_reset_without_an_answer_begins_a_day(self):
+        fleet = Fleet(OwnClient, ONE)
+        fleet.stop(fleet.clients[0])
+        fleet.discord.set_remaining(RESERVE + 1)
+        fleet.discord.reset_time = time.monotonic() + HOUR
+        fleet.discord.get_error = OSError
+        fleet.start_process([0])
+        await fleet.lose_all_for(24)
+        assert fleet.discord.lowest_remaining >= RESERVE
+        assert fleet.discord.identifies > 400  # half of the new budget
+
     @bots
     @clients
     async def test_restart_that_just_leaves_the_reserve_succeeds(self, make_client, bot):
@@ -150,26 +179,25 @@ class TestReserve:
         await fleet.wait_until_ready(answers * (FRESH + 1) + INTERVAL * fleet.shards)
         assert (client.errors, fleet.discord.lowest_remaining) == ([], RESERVE)
 
-    @pytest.mark.parametrize("reserve", [0, 1, 2000])
-    async def test_reserve_is_at_least_one(self, reserve):
+    @pytest.mark.parametrize("make_turns", [Turns, RedisTurns])
+    @pytest.mark.parametrize("reserve", [0, 1, 7, 2000])
+    async def test_reserve_is_at_least_one(self, reserve, make_turns, use_redis):
         discord = Discord(1, 1, total=20)
-        guard = Turns(discord.token, discord.get_info(), reserve)
-        with contextlib.suppress(ConnectionError):
-            while True:
-                await guard.take(0)
-                discord.identify(0)
+        guard = make_turns(discord.token, discord.get_info(), reserve)
+        await take_until_error(guard, 20, discord)
         assert discord.lowest_remaining == min(max(reserve, 1), 20)
 
-    async def test_reserve_is_100_by_default(self):
-        discord = Discord(1, 1, total=100)
-        with pytest.raises(ConnectionError, match="too few sessions are left until "):
+    async def test_error_at_the_default_reserve_names_the_reset(self):
+        discord = Discord(1, 1, total=RESERVE)
+        reset = time.ctime(time.time() + DAY)
+        with pytest.raises(ConnectionError, match=f"^too few sessions are left until {reset}$"):
             await Turns(discord.token, discord.get_info()).take(0)
 
     async def test_error_hides_the_error_before_it(self):
         discord = Discord(1, 1, total=1)
         with pytest.raises(ConnectionError) as caught:
             await Turns(discord.token, discord.get_info()).take(0)
-        assert caught.value.__suppress_context__  # a library handles another error while it asks
+        assert caught.value.__suppress_context__  # a library handles another error then
 
 
 class TestOtherUsers:
@@ -182,7 +210,7 @@ class TestOtherUsers:
 
     @bots
     @clients
-    @pytest.mark.parametrize("left", [200, 120])
+    @pytest.mark.parametrize("left", [RESERVE + 100, RESERVE + 20])
     async def test_copies_that_lose_all_leave_half_of_the_reserve(self, make_client, bot, left):
         fleet = Fleet(make_client, bot, copies=2)
         second = fleet.clients[1]
@@ -209,8 +237,8 @@ class TestOtherUsers:
         [(ONE, 1), (EIGHT, 1), (MANY, 1), (MORE, 1), (PODS, 8)],
         ids=lambda value: str(value) if isinstance(value, int) else f"{value[0]} shards",
     )
-    @pytest.mark.parametrize("left", [300, 100])
-    async def test_sessions_used_in_a_quiet_night_are_counted(
+    @pytest.mark.parametrize("left", [RESERVE + 200, RESERVE])
+    async def test_sessions_used_by_others_are_counted(
         self, make_client, bot, processes, left, use_redis
     ):
         make_turns = Turns if processes == 1 else RedisTurns
@@ -248,6 +276,28 @@ class TestOtherUsers:
 
 
 class TestRequests:
+    @pytest.mark.parametrize(
+        ("hours", "seconds"), [(1, 0), (-24, FRESH)], ids=["old answer", "clock set back"]
+    )
+    async def test_age_of_the_answer_counts(self, hours, seconds):
+        discord = Discord(1, 1)
+        info = discord.get_info()
+        limit = info.session_start_limit
+        limit = limit.copy(created_at=limit.created_at - datetime.timedelta(hours=hours))
+        guard = Turns(discord.token, info.copy(session_start_limit=limit))
+        await asyncio.sleep(seconds)
+        await guard.take(0)
+        assert len(discord.request_times) == 1
+
+    async def test_request_precedes_a_start_by_the_patience(self):
+        discord = Discord(8, 8)
+        guard = Turns(discord.token, discord.get_info(), shard_ids=[0])
+        for _ in range(2 + EXTRA_STARTS):
+            await guard.take(0)
+        discord.request_times.clear()
+        await guard.take(0)
+        assert discord.request_times == [pytest.approx(time.monotonic() - PATIENCE, abs=1)]
+
     @clients
     async def test_requests_follow_the_pace_and_stop_with_the_starts(self, make_client):
         fleet = Fleet(make_client, EIGHT)
@@ -255,7 +305,7 @@ class TestRequests:
         times = fleet.discord.request_times
         assert times == []
         await fleet.incident(8, limit=get_recovery_limit(8))
-        assert 8 * HOUR / PACE / 2 < len(times) <= 8 * HOUR / PACE + 2 * 8 + 5 + 8
+        assert 8 * HOUR / PACE / 2 < len(times) <= 8 * HOUR / PACE + 2 * 8 + EXTRA_STARTS + 8
         assert min(map(float.__sub__, times[1:], times)) >= FRESH
         count = len(times)
         await asyncio.sleep(HOUR)
@@ -332,7 +382,7 @@ class TestRequests:
     async def test_slow_request_and_pace_stay_below_the_limit(self, seconds):
         fleet = Fleet(Library, ONE)
         fleet.discord.delay = seconds
-        await fleet.incident(3, limit=2 * LIBRARY_LIMIT)
+        await fleet.incident(3, limit=2 * LIMIT)
 
     async def test_hanging_request_delays_starts_once(self):
         fleet = Fleet(Library, EIGHT)
@@ -355,11 +405,7 @@ class TestRequests:
         discord = Discord(1, 1, total=RESERVE + 20)
         discord.rate_limit(23 * HOUR)
         guard = Turns(discord.token, discord.get_info())
-        begin = time.monotonic()
-        with contextlib.suppress(ConnectionError):
-            while True:
-                await guard.take(0)
-        assert time.monotonic() - begin < HOUR
+        await take_until_error(guard, 20)
 
     async def test_thread_that_cannot_be_started_is_tried_again(self, monkeypatch):
         fleet = Fleet(Library, EIGHT)
@@ -380,7 +426,9 @@ class TestSeveralProcesses:
         assert await fleet.start() <= 60
         identifies = fleet.discord.identifies
         await fleet.incident(hours, limit=2 * get_recovery_limit(fleet.shards))
-        budget = 2 * fleet.shards + 5 * processes + hours * HOUR / PACE + 2 * fleet.shards
+        budget = (
+            2 * fleet.shards + EXTRA_STARTS * processes + hours * HOUR / PACE + 2 * fleet.shards
+        )
         assert fleet.discord.identifies - identifies <= budget
         assert fleet.discord.early_identifies == 0
 
@@ -425,11 +473,11 @@ class TestSeveralProcesses:
         await fleet.wait_until_ready(get_recovery_limit(24) + LONGEST_BACKOFF)
 
     @clients
-    @pytest.mark.parametrize(("left", "started"), [(140, 24), (130, 24), (124, 24), (110, 8)])
+    @pytest.mark.parametrize(("left", "started"), [(40, 24), (30, 24), (24, 24), (10, 8)])
     async def test_rolling_restart_leaves_the_reserve(self, make_client, left, started, use_redis):
         fleet = Fleet(make_client, (24, 1), 3, make_turns=RedisTurns)
         await fleet.start()
-        fleet.discord.set_remaining(left)
+        fleet.discord.set_remaining(RESERVE + left)
         for client in fleet.clients[:]:
             fleet.stop(client)
             if fleet.discord.remaining >= RESERVE + 8:  # as look requires
@@ -441,7 +489,7 @@ class TestSeveralProcesses:
 
 class TestTaking:
     @pytest.mark.parametrize("shards", [1, 8])
-    async def test_burst_has_two_starts_for_each_shard_and_five_more(self, shards):
+    async def test_burst_ends_after_two_starts_for_each_shard_and_five(self, shards):
         discord = Discord(shards, 16)
         guard = Turns(discord.token, discord.get_info())
         times = []
@@ -449,9 +497,21 @@ class TestTaking:
             await guard.take(number % shards)
             times.append(time.monotonic())
         *burst, first, second = times
-        assert burst[-1] - burst[0] <= 2 * INTERVAL * len(burst) / shards
+        assert burst[-1] - burst[0] < INTERVAL * len(burst) / shards
         assert first - burst[0] == pytest.approx(PACE, abs=1)
-        assert second - first == pytest.approx(PACE, abs=1)
+        assert second - burst[0] == pytest.approx(2 * PACE, abs=1)
+
+    async def test_cancelled_wait_gives_no_further_start(self):
+        discord = Discord(1, 1)
+        guard = Turns(discord.token, discord.get_info())
+        begin = time.monotonic()
+        for _ in range(2 + EXTRA_STARTS):
+            await guard.take(0)
+        for _ in range(5):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(guard.take(0), 0.01)
+        await guard.take(0)
+        assert time.monotonic() - begin == pytest.approx(PACE, abs=1)
 
     async def test_cancelled_wait_uses_nothing(self):
         discord = Discord(4, 1, total=RESERVE + 4)
@@ -473,9 +533,24 @@ class TestTaking:
         await fleet.lose_all_for(12)
         lines = capsys.readouterr().out.splitlines()
         assert [line.partition(" until ")[0] for line in lines] == [
-            "many sessions were lost: one start in 50 s",
+            f"many sessions were lost: one start in {PACE:.0f} s",
             "too few sessions are left",
         ]
+
+    async def test_reason_is_printed_again_in_the_next_incident(self, capsys):
+        fleet = Fleet(OwnClient, EIGHT)
+        for _ in range(2):
+            await fleet.incident(1, limit=get_recovery_limit(8))
+            await asyncio.sleep(HOUR)
+            await fleet.lose_once(limit=60)
+        assert capsys.readouterr().out.count("many sessions were lost") == 2
+
+    async def test_full_disk_does_not_end_a_wait(self, monkeypatch):
+        monkeypatch.setattr("builtins.print", mock.Mock(side_effect=OSError("disk full")))
+        discord = Discord(1, 1)
+        guard = Turns(discord.token, discord.get_info())
+        for _ in range(2 + EXTRA_STARTS + 1):
+            await guard.take(0)
 
     def test_turns_work_in_one_event_loop_after_another(self, clock):
         discord = Discord(1, 1)
@@ -490,10 +565,70 @@ class TestTaking:
         assert len(discord.request_times) > 10
 
 
+class TestGuard:
+    async def test_own_hook_is_called_before_the_turn(self):
+        discord = Discord(1, 1)
+        guard = Turns(discord.token, discord.get_info())
+        started = []
+
+        async def own_hook(shard_id, *, initial):
+            started.append((guard.started, shard_id, initial))
+
+        bot = types.SimpleNamespace(before_identify_hook=own_hook)
+        guard.guard(bot)
+        await bot.before_identify_hook(None)
+        assert started == [(0, None, True)]
+        assert guard.started == 1
+
+    async def test_hook_gives_up_before_the_socket_is_closed(self):
+        discord = Discord(8, 8)
+        bot = types.SimpleNamespace(before_identify_hook=mock.AsyncMock())
+        Turns(discord.token, discord.get_info(), shard_ids=[0]).guard(bot)
+        for _ in range(2 + EXTRA_STARTS):
+            await bot.before_identify_hook(0)
+        begin = time.monotonic()
+        with pytest.raises(asyncio.TimeoutError):
+            await bot.before_identify_hook(0)
+        assert time.monotonic() - begin == pytest.approx(LIMIT, abs=1)
+
+    async def test_other_bots_keep_their_hooks(self):
+        hook = AutoShardedClient.before_identify_hook
+        Fleet(Library, EIGHT)
+        assert AutoShardedClient.before_identify_hook is hook
+
+
 class TestRedis:
     async def test_restarted_redis_gives_no_second_turn(self, use_redis):
         discord = Discord(1, 1)
         guard = RedisTurns(discord.token, discord.get_info())
-        assert await guard.turn(0) <= 0
-        redis_turns.redis.asyncio.from_url.__self__.expiries.clear()
+        assert await guard.turn(0) == 0
+        use_redis.server.expiries.clear()
         assert await guard.turn(0) > 0
+
+    async def test_each_token_has_keys_that_hide_it(self, use_redis):
+        for token in ("first", "second"):
+            assert await RedisTurns(token, Discord(1, 1).get_info()).turn(0) == 0
+        names = list(use_redis.server.expiries)
+        assert len(names) == 2
+        assert not any("first" in name or "second" in name for name in names)
+
+    @pytest.mark.parametrize("name", ["ReadOnlyError", "MovedError", "OutOfMemoryError"])
+    async def test_any_error_of_redis_lets_shards_go_by_the_clock(self, name, use_redis, capsys):
+        discord = Discord(1, 1)
+        guard = RedisTurns(discord.token, discord.get_info())
+        error = getattr(redis.exceptions, name)("0 host:1")
+        guard.claim = mock.AsyncMock(side_effect=error)
+        assert await guard.turn(0) == 0
+        assert capsys.readouterr().out.startswith(f"no turns from Redis: {name}: ")
+
+    async def test_slow_redis_gives_turns(self, use_redis, capsys):
+        use_redis("slow")
+        fleet = Fleet(OwnClient, (24, 1), 3, make_turns=RedisTurns)
+        await fleet.wait_until_ready(600)
+        assert fleet.discord.early_identifies == 0
+        assert capsys.readouterr().out == ""
+
+    async def test_missing_url_error_names_the_variable(self, monkeypatch):
+        monkeypatch.delenv("REDIS_URL", raising=False)
+        with pytest.raises(KeyError, match="REDIS_URL"):
+            RedisTurns("token", Discord(1, 1).get_info())
