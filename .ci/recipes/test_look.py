@@ -279,7 +279,7 @@ class TestStart:
     def test_file_is_executable(self):
         assert os.access(RECIPES / "start", os.X_OK)
 
-    def test_bot_is_started_after_the_look(self, start, tmp_path):
+    def test_bot_is_started_if_look_succeeds(self, start, tmp_path):
         with Gateway(shards=9, remaining=9 + RESERVE).running() as gateway:
             process = start(gateway)
             process.communicate(timeout=60)
