@@ -45,6 +45,8 @@ class Gateway:
     """The statuses, bodies and headers that answer the next requests to GET /gateway/bot."""
     closes: Counter[int] = dataclasses.field(default_factory=Counter)
     """By shard: how many IDENTIFYs are answered by closing the connection."""
+    close_code: int = 4000
+    """The code with which it is closed. After 4014, a library ends."""
     losses: Counter[int] = dataclasses.field(default_factory=Counter)
     """By shard: how many sessions are invalidated after READY."""
     lifetime: float = 0.2
@@ -118,7 +120,7 @@ class Gateway:
             await socket.send_json(INVALID_SESSION)
         elif self.closes[shard_id] > 0:
             self.closes[shard_id] -= 1
-            await socket.close(code=4000)
+            await socket.close(code=self.close_code)
         else:
             data = {"v": 10, "user": USER, "guilds": [], "application": APPLICATION}
             data |= {"session_id": "1", "resume_gateway_url": self.url, "shard": [shard_id, count]}

@@ -27,7 +27,7 @@ ONE, SHARDED = "commands.Bot", "commands.AutoShardedBot"
 
 RUN = "bot = make_bot()\n" + get_block(GUIDE, "python", "guard(bot)  # right above")
 LOOP = get_block(GUIDE, "python", "while True:")
-ASYNC = get_block(GUIDE, "python", "turns.guard(bot)")
+ASYNC = get_block(GUIDE, "python", "async def main")
 POD = get_block(GUIDE, "python", "socket.gethostname()")
 
 
@@ -156,20 +156,27 @@ def test_own_hook_is_called_first(start, read_log):
     ]
 
 
-READY = """\
-async def on_ready(self) -> None:
-        await self.close()
-"""
+GUARDED_LOOP = LOOP.replace("look(TOKEN)", "Turns(TOKEN, look(TOKEN)).guard(bot)")
 
 
-def test_loop_of_the_guide_leaves_the_reserve(start, read_log):
-    loop = LOOP.replace("    look(TOKEN)\n", "    Turns(TOKEN, look(TOKEN)).guard(bot)\n")
-    gateway = Gateway(shards=1, remaining=8)
+@pytest.mark.parametrize("loop", [LOOP, GUARDED_LOOP], ids=["look", "turns"])
+def test_loop_of_the_guide_leaves_the_reserve(start, loop, read_log):
+    gateway = Gateway(shards=1, remaining=8, closes=Counter({0: 100}), close_code=4014)
     with gateway.running():
-        start(gateway, make_program(ONE, loop, READY), RESERVE="5")
+        start(gateway, make_program(ONE, loop), RESERVE="5")
         message = "5 sessions are left, 6 are needed"
         gateway.wait_until(lambda: message in read_log(), seconds=60)
     assert (gateway.early, gateway.remaining) == ([], 5)
+
+
+def test_ctrl_c_ends_the_loop_of_the_guide(start):
+    gateway = Gateway(shards=1)
+    with gateway.running():
+        process = start(gateway, make_program(ONE, GUARDED_LOOP))
+        gateway.wait_until_ready()
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=5)
+    assert gateway.identifies == [0]
 
 
 def test_program_with_asyncio_takes_turns(start):
