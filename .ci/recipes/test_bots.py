@@ -25,6 +25,9 @@ BASES.append(f"{LIBRARY}.AutoShardedClient")
 bases = pytest.mark.parametrize("base", BASES)
 ONE, SHARDED = "commands.Bot", "commands.AutoShardedBot"
 
+LOOK = "bot = make_bot()\n" + get_block(GUIDE, "python", "look(TOKEN)  # right above")
+LOOK_ASYNC = "async def main():\n    await make_bot().start(TOKEN)\n\n\n"
+LOOK_ASYNC += get_block(GUIDE, "python", "which awaits")
 RUN = "bot = make_bot()\n" + get_block(GUIDE, "python", "guard(bot)  # right above")
 LOOP = get_block(GUIDE, "python", "while True:")
 ASYNC = get_block(GUIDE, "python", "async def main")
@@ -154,6 +157,15 @@ def test_own_hook_is_called_first(start, read_log):
     assert [line for line in read_log().splitlines() if line.startswith("own hook")] == [
         f"own hook {shard_id} True" for shard_id in range(4)
     ]
+
+
+@pytest.mark.parametrize("lines", [LOOK, LOOK_ASYNC], ids=["run", "asyncio"])
+def test_bot_starts_after_look(start, lines, read_log):
+    gateway = Gateway(shards=1)
+    with gateway.running():
+        start(gateway, make_program(ONE, lines))
+        gateway.wait_until_ready()
+    assert "1000 sessions are left, " in read_log()
 
 
 GUARDED_LOOP = LOOP.replace("look(TOKEN)", "Turns(TOKEN, look(TOKEN)).guard(bot)")
