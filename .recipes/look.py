@@ -31,6 +31,9 @@ REQUEST_ERRORS = (OSError, ValueError, http.client.HTTPException)
 RESERVE = max(1, int(os.environ.get("RESERVE") or 100))
 """The number of sessions that are kept for the person who repairs the bot."""
 
+SETTLE = 6.0
+"""The seconds before the first request: another process may just have sent an IDENTIFY."""
+
 
 def fetch(token: str) -> GatewayBotInfo:
     """Return Discord's answer to `GET /gateway/bot`. The request does not use a session."""
@@ -77,7 +80,7 @@ def look(
     """
     if not token:
         raise ValueError("the token is missing: set DISCORD_TOKEN, or the variable that you read")
-    time.sleep(6)  # another process may just have sent an IDENTIFY
+    time.sleep(SETTLE)
     while True:
         try:
             info = fetch(token)

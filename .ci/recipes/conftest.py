@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from clock import Clock
+from look import SETTLE
 from pages import RECIPES, ROOT
 
 # A shell lets its jobs in the background ignore the signal.
@@ -56,7 +57,7 @@ def redis_url():
 
 
 SHORTER = {
-    "look.py": [("time.sleep(6)", "time.sleep(0.9)")],
+    "look.py": [(f"SETTLE = {SETTLE}", "SETTLE = 0.9")],
     "sessions.py": [("datetime.timedelta(seconds=5)", "datetime.timedelta(seconds=0.4)")],
 }
 """What is replaced in the files of a bot, so that a test takes seconds."""
@@ -73,6 +74,19 @@ def save(directory, gateway):
             assert text.count(old) == 1, f"{path.name} does not have {old} once"
             text = text.replace(old, new)
         (directory / path.name).write_text(text, encoding="utf-8")
+
+
+TOO_FEW = "too few sessions are left until "
+"""How the error of `Turns.take` begins."""
+
+
+MANY_LOST = "many sessions were lost"
+"""How the message begins that starts wait for the pace."""
+
+
+def report_sessions(left, needed):
+    """Return what `look` prints after an answer."""
+    return f"{left} sessions are left, {needed} are needed"
 
 
 def make_environment(**variables):

@@ -13,8 +13,9 @@ from importlib import metadata
 
 import pytest
 
-from conftest import make_environment, save
+from conftest import TOO_FEW, make_environment, report_sessions, save
 from gateway import Gateway
+from look import RESERVE
 from pages import GUIDE, get_block
 
 LIBRARY = next(filter(importlib.util.find_spec, ["disnake", "nextcord", "discord"]))
@@ -137,7 +138,7 @@ def test_reserve_is_left_if_sessions_are_lost(start, base, read_log):
     gateway.losses = Counter(dict.fromkeys(range(8), 10**6))
     with gateway.running():
         start(gateway, make_program(base, RUN), RESERVE="5")
-        message = "ConnectionError: too few sessions are left until "
+        message = f"ConnectionError: {TOO_FEW}"
         gateway.wait_until(lambda: message in read_log(), seconds=60)
     assert (gateway.early, gateway.remaining) == ([], 5)
 
@@ -165,7 +166,7 @@ def test_bot_starts_after_look(start, lines, read_log):
     with gateway.running():
         start(gateway, make_program(ONE, lines))
         gateway.wait_until_ready()
-    assert "1000 sessions are left, " in read_log()
+    assert report_sessions(1000, 1 + RESERVE) in read_log()
 
 
 GUARDED_LOOP = LOOP.replace("look(TOKEN)", "Turns(TOKEN, look(TOKEN)).guard(bot)")
@@ -176,7 +177,7 @@ def test_loop_of_the_guide_leaves_the_reserve(start, loop, read_log):
     gateway = Gateway(shards=1, remaining=8, closes=Counter({0: 100}), close_code=4014)
     with gateway.running():
         start(gateway, make_program(ONE, loop), RESERVE="5")
-        message = "5 sessions are left, 6 are needed"
+        message = report_sessions(5, 6)
         gateway.wait_until(lambda: message in read_log(), seconds=60)
     assert (gateway.early, gateway.remaining) == ([], 5)
 

@@ -16,15 +16,12 @@ import pytest
 from aiohttp import web
 
 import look as program
-from conftest import make_environment, save
+from conftest import make_environment, report_sessions, save
 from gateway import Gateway
-from look import RESERVE, fetch, look
+from look import RESERVE, SETTLE, fetch, look
 from pages import RECIPES, ROOT
 from sessions import PayloadError
 from test_sessions import BLOCKED, RATE_LIMITED
-
-SETTLE = 6
-"""The seconds for which look waits before its first request."""
 
 LIMITED = json.dumps(RATE_LIMITED)
 
@@ -113,7 +110,7 @@ class TestLook:
         assert info.to_payload() == gateway.answer
         assert passing.sleeps == [SETTLE]
         needed = 9 + RESERVE
-        assert capsys.readouterr().out == f"{needed} sessions are left, {needed} are needed\n"
+        assert capsys.readouterr().out == report_sessions(needed, needed) + "\n"
 
     @pytest.mark.parametrize(("milliseconds", "seconds"), [(14_400_000, 14_400), (0, 60)])
     def test_bot_waits_for_the_reset(self, use, passing, milliseconds, seconds, capsys):
@@ -124,9 +121,9 @@ class TestLook:
             look("secret")
         assert sum(passing.sleeps) == SETTLE + seconds
         assert capsys.readouterr().out.splitlines() == [
-            f"{8 + RESERVE} sessions are left, {9 + RESERVE} are needed",
+            report_sessions(8 + RESERVE, 9 + RESERVE),
             f"the next request is due on {time.ctime(1.7e9 + SETTLE + seconds)}",
-            f"1000 sessions are left, {9 + RESERVE} are needed",
+            report_sessions(1000, 9 + RESERVE),
         ]
 
     @pytest.mark.parametrize(
@@ -187,7 +184,7 @@ class TestLook:
         with Gateway(shards=9, max_concurrency=4).running() as gateway:
             use(gateway)
             assert look("secret", 20, shard_ids).shard_count == 20
-        assert f", {shards + RESERVE} are needed\n" in capsys.readouterr().out
+        assert report_sessions(1000, shards + RESERVE) in capsys.readouterr().out
 
     def test_unknown_shard_is_reported_at_once(self, use, passing):
         with Gateway(shards=9).running() as gateway:
@@ -311,7 +308,7 @@ class TestStart:
             if gateway.is_silent:
                 gateway.wait_until(lambda: gateway.silent_requests > 0)
             else:
-                assert process.stdout.readline().startswith("0 sessions are left, ")
+                assert process.stdout.readline() == report_sessions(0, 1 + RESERVE) + "\n"
             shell_id = process.pid
             if is_first:
                 children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")

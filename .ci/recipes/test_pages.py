@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 import sessions
-from conftest import make_environment
+from conftest import MANY_LOST, TOO_FEW, make_environment, report_sessions
 from gateway import Gateway
 from look import RESERVE
 from pages import GUIDE, PAGE, RECIPES, ROOT, get_block
@@ -75,8 +75,11 @@ def count_sessions(shards):
         (PAGE, f"`--sessions 24 --reserve {RESERVE}` to ask whether 24 shards can start and"),
         (PAGE, f"leave {RESERVE} sessions"),
         (GUIDE, f"a *reserve* of {RESERVE}."),
-        (GUIDE, f"`0 sessions are left, {count_sessions(1)} are needed`"),
-        (GUIDE, f"`70 sessions are left, {count_sessions(1)} are needed`"),
+        (GUIDE, f"`{report_sessions(0, count_sessions(1))}`"),
+        (GUIDE, f"`{report_sessions(70, count_sessions(1))}`"),
+        (GUIDE, f"`ConnectionError: {TOO_FEW}...`"),
+        (GUIDE, f"| `{TOO_FEW}...` |"),
+        (GUIDE, f"| `{MANY_LOST}` |"),
         (GUIDE, f"The {RESERVE} sessions are for you"),
         (GUIDE, f"start {INTERVAL} seconds apart"),
         (GUIDE, f"Two starts for each shard and {EXTRA_STARTS} more need no further wait."),
