@@ -57,7 +57,8 @@ _Info = TypeVar("_Info", bound="GatewayBotInfo")
 class PayloadError(ValueError):
     """A payload is not a valid answer.
 
-    The message begins with the path to the invalid value and includes Discord's own message.
+    The message begins with the path to the invalid value. If Discord sent an error in place of an
+    answer, it includes Discord's message.
     """
 
     retry_after: datetime.timedelta | None
@@ -376,7 +377,7 @@ def _shortage(limit: SessionStartLimit, sessions: int, reserve: int) -> str:
     return f"""
 Too few sessions are left: {limit.remaining}.
 {needed} are needed: {sessions} to start and {reserve} in reserve.
-A reset {"is" if needed <= limit.total else "is not"} enough: it brings {limit.total}.
+A reset restores {limit.total}, which {"is" if needed <= limit.total else "is not"} enough.
 """
 
 
@@ -393,10 +394,10 @@ def _main() -> int:
 
     parser = argparse.ArgumentParser(
         description="Report whether Discord's answer to GET /gateway/bot leaves enough sessions.",
-        epilog="The exit status is 0 if enough sessions are left, 1 if too few are left or Python "
-        "crashes, and 2 if the answer or the usage is wrong.",
+        epilog="The exit status is 0 if enough sessions are left, 1 if too few are left, 2 if the "
+        "answer or the usage is wrong, and 1 or 120 if Python fails.",
     )
-    sessions_help = "sessions to start, by default one per shard; Shards and Full start stay"
+    sessions_help = "sessions to start, by default one per shard; Shards and Full start ignore it"
     parser.add_argument("FILE", nargs="?", default="-", help="JSON; standard input by default")
     parser.add_argument("--sessions", metavar="N", type=count, help=sessions_help)
     parser.add_argument("--reserve", metavar="N", type=count, default=0, help="sessions to keep")

@@ -921,13 +921,13 @@ class TestCommand:
         status, output, _ = read(make_answer(remaining=7, reset_after=reset_after), *options)
         assert status == 1
         assert output.split("\n\n")[1] == (
-            f"Too few sessions are left: 7.\n{needed}\nA reset is enough: it brings 1000.\n"
+            f"Too few sessions are left: 7.\n{needed}\nA reset restores 1000, which is enough.\n"
         )
 
     @pytest.mark.parametrize("option", ["--sessions=1001", "--reserve=992"])
     def test_shortage_shows_that_no_reset_will_help(self, read, option):
         _, output, _ = read(ANSWER, option)
-        assert output.endswith(" in reserve.\nA reset is not enough: it brings 1000.\n")
+        assert output.endswith(" in reserve.\nA reset restores 1000, which is not enough.\n")
 
     @pytest.mark.parametrize(
         ("remaining", "options", "status"),
@@ -993,9 +993,9 @@ class TestCommand:
     @pytest.mark.parametrize(
         "text",
         [
-            *("[FILE]", "--sessions N", "--reserve N", "Shards and Full start stay"),
+            *("[FILE]", "--sessions N", "--reserve N", "Shards and Full start ignore it"),
             *("standard input by default", "sessions to keep", "0 if enough sessions are left"),
-            *("1 if too few are left or Python crashes", "2 if the answer"),
+            *("1 if too few are left", "2 if the answer", "1 or 120 if Python fails"),
         ],
     )
     def test_help_explains_options_and_statuses(self, run, text):
