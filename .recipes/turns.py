@@ -115,18 +115,29 @@ class Turns:
                 self.thread.start()
         if self.thread.is_alive() and now < self.patience_end:
             return 0.1
-        if now < due:
-            return due - now
+        return max(0.0, due - now)
+
+    def check_budget(self) -> float:
+        """Return how many seconds to wait for an answer that may allow a start, usually 0.
+
+        Raises ConnectionError if too few sessions are left.
+        """
+        now = time.monotonic()
         known, left, reset = self.budget
         if now >= reset:  # even if Discord does not answer
             limit = self.info.session_start_limit
             limit = limit.copy(remaining=limit.total, reset_after=datetime.timedelta(0))
             self.set_budget(limit, self.started)
             return 0.0
+        if self.started < known + left:
+            return 0.0
         wait = self.next_request - now
-        if left > 0 and self.started >= known + left and 0 < wait <= FRESH:
-            return wait  # the next answer may allow more
-        return 0.0
+        if left > 0 and 0 < wait <= FRESH:
+            return wait
+        message = f"too few sessions are left until {time.ctime(time.time() + reset - now)}"
+        self.print_once("reserve", message)
+        # Libraries ask while they handle an error: None keeps it out of the log.
+        raise ConnectionError(message) from None
 
     async def take(self, shard_id: int) -> None:
         """Wait until the shard may send its IDENTIFY, which it has to do at once.
@@ -138,15 +149,14 @@ class Turns:
         try:
             if due > now:
                 self.print_once("pace", f"many sessions were lost: one start in {self.pace:.0f} s")
-            while wait := self.poll(due) or await self.turn(shard_id):
+            # Checked twice, because other shards may start while this one waits for its turn.
+            while wait := (
+                self.poll(due)
+                or self.check_budget()
+                or await self.turn(shard_id)
+                or self.check_budget()
+            ):
                 await asyncio.sleep(wait)
-            known, left, reset = self.budget
-            if self.started >= known + left:
-                until = time.ctime(time.time() + reset - time.monotonic())
-                message = f"too few sessions are left until {until}"
-                self.print_once("reserve", message)
-                # Libraries ask while they handle an error: None keeps it out of the log.
-                raise ConnectionError(message) from None
         except BaseException:
             self.due -= self.pace  # nothing was started
             raise

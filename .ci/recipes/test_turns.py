@@ -170,8 +170,11 @@ class TestReserve:
 
     @bots
     @clients
-    async def test_restart_that_just_leaves_the_reserve_succeeds(self, make_client, bot):
-        fleet = Fleet(make_client, bot)
+    @pytest.mark.parametrize("make_turns", [Turns, RedisTurns])
+    async def test_restart_that_just_leaves_the_reserve_succeeds(
+        self, make_client, bot, make_turns, use_redis
+    ):
+        fleet = Fleet(make_client, bot, make_turns=make_turns)
         fleet.stop(fleet.clients[0])
         fleet.discord.set_remaining(RESERVE + fleet.shards)
         client = fleet.start_process(range(fleet.shards))
