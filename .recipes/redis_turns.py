@@ -11,8 +11,10 @@ Save this file next to `turns.py` and use it in the same way, in each process:
 
 import asyncio
 import hashlib
+import itertools
 import os
 import time
+from collections import defaultdict
 
 import redis.asyncio
 
@@ -40,7 +42,12 @@ class RedisTurns(Turns):
         super().__init__(token, info, reserve, shard_ids)
         self.url = os.environ["REDIS_URL"]
         self.name = f"identify:{hashlib.sha256(token.encode()).hexdigest()[:16]}"
-        self.timeout = 0.5  # the seconds within which an answer is in time
+        self.timeout = 0.5  # the seconds after which an answer is too late
+        # The slots of this process by the time of day, for each rate limit key.
+        self.slots: defaultdict[int, list[float]] = defaultdict(list)
+        limit = info.session_start_limit
+        for each in itertools.chain(*info.buckets(shard_ids)):
+            self.slots[limit.rate_limit_key(each)].append(SLOT * (each // limit.max_concurrency))
 
     async def turn(self, shard_id: int) -> float:
         """Take the turn of the shard's key, or return how many seconds to wait for it."""
@@ -48,9 +55,9 @@ class RedisTurns(Turns):
             wait = await asyncio.wait_for(self.claim(shard_id), 5)
         except Exception as error:
             self.print_once("redis", f"no turns from Redis: {type(error).__name__}: {str(error)!a}")
-            bucket = shard_id // self.info.session_start_limit.max_concurrency
-            seconds = SLOT * len(self.info.buckets())
-            await asyncio.sleep((SLOT * bucket - time.time()) % seconds)
+            slots = self.slots[self.info.session_start_limit.rate_limit_key(shard_id)]
+            round_seconds = SLOT * len(self.info.buckets())
+            await asyncio.sleep(min((slot - time.time()) % round_seconds for slot in slots))
             wait = 0.0
         return wait or await super().turn(shard_id)
 

@@ -16,7 +16,7 @@ import turns
 from conftest import MANY_LOST, TOO_FEW
 from day import DAY, FOREVER, HOUR, Discord, Fleet, Library, OwnClient, Redis, Socket, fetch
 from look import RESERVE
-from redis_turns import RedisTurns
+from redis_turns import SLOT, RedisTurns
 from turns import EXTRA_STARTS, FRESH, INTERVAL, LIMIT, PACE, PATIENCE, Turns
 
 LONGEST_BACKOFF = 1024
@@ -624,6 +624,18 @@ class TestRedis:
         guard.claim = mock.AsyncMock(side_effect=error)
         assert await guard.turn(0) == 0
         assert capsys.readouterr().out.startswith(f"no turns from Redis: {name}: ")
+
+    async def test_shard_uses_any_own_slot_without_redis(self, use_redis):
+        use_redis("bad")
+        discord = Discord(24, 1)
+        guard = RedisTurns(discord.token, discord.get_info(), shard_ids=[0, 12])
+        times = set()
+        for _ in range(4):
+            assert await guard.turn(0) == 0
+            times.add(round(time.time() / SLOT))
+        assert len(times) == 4
+        assert {each % 12 for each in times} == {0}
+        assert max(times) - min(times) == 36
 
     async def test_slow_redis_gives_turns(self, use_redis, capsys):
         use_redis("slow")
