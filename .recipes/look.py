@@ -3,14 +3,15 @@
 # SPDX-License-Identifier: MIT-0
 """Let a Discord bot start only if enough of its sessions are left.
 
-Save this file and `sessions.py` next to your bot, and look right above the line that starts it:
+Save this file and `sessions.py` next to your bot, and call `look` right above the line that starts
+it:
 
     from look import look
 
     look(TOKEN)
     bot.run(TOKEN)
 
-Run as a script, the file looks with the token in the variable DISCORD_TOKEN.
+As a script, the file calls `look` with the token in the variable DISCORD_TOKEN.
 """
 
 import contextlib

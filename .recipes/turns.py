@@ -1,7 +1,7 @@
-# turns.py 1.5.0: keep a Discord bot that runs from losing its token; needs look.py and sessions.py
+# turns.py 1.5.0: keep a running Discord bot from losing its token; needs look.py and sessions.py
 # SPDX-FileCopyrightText: 2026 the sessions authors
 # SPDX-License-Identifier: MIT-0
-"""Let the shards of a Discord bot take turns, so that the bot never uses its last session.
+"""Let the shards of a Discord bot take turns, so that sessions are left all day.
 
 Save this file, `look.py` and `sessions.py` next to your bot, and guard the bot right above the line
 that starts it:
@@ -36,14 +36,14 @@ EXTRA_STARTS = 5
 PACE = 50.0
 """The seconds between two starts of a bot after that."""
 
-LIMIT = 60.0
-"""The seconds after which a library gives up a start that waits, and connects again."""
+HOOK_TIMEOUT = 60.0
+"""The seconds after which `guard` gives up a start, as the libraries do when they reconnect."""
 
 FRESH = 45.0
 """The seconds for which an answer counts as new. At PACE, each start needs a new one."""
 
 PATIENCE = 20.0
-"""The seconds for which starts wait for an answer, and by which a start asks in advance."""
+"""The seconds for which starts wait for an answer, and for which Discord is asked in advance."""
 
 
 class Turns:
@@ -79,18 +79,18 @@ class Turns:
         self.patience_end = 0.0
         self.thread = threading.Thread()  # not started, because nothing is asked yet
 
-    def set_budget(self, limit: SessionStartLimit, started: int) -> None:
-        """Set how many sessions may be started, from an answer that knows of *started* starts."""
+    def set_budget(self, limit: SessionStartLimit, known: int) -> None:
+        """Set how many sessions may be started, from an answer that includes *known* starts."""
         # Half of the share, because a copy of the bot may use the rest before it asks again.
         left = (limit.remaining - self.reserve) * self.share / 2
-        # At a reset_after of zero, the first start begins a day.
+        # At a reset_after of zero, the first start begins a new window of a day.
         reset = time.monotonic() + (limit.reset_after.total_seconds() or 86_400)
-        self.budget = started, left, reset  # replaced as a whole, for `ask` runs in a thread
+        self.budget = known, left, reset  # replaced as a whole, because `ask` runs in a thread
 
     def ask(self) -> None:
-        """Ask Discord, again if it refuses, in a thread that cannot delay the program's end."""
+        """Ask Discord, and repeat a refused request, in a thread that the program need not end."""
         while True:
-            started = self.started  # the answer may not know of later starts
+            known = self.started  # the answer may not include later starts
             try:
                 limit = fetch(self.token).session_start_limit
             except REQUEST_ERRORS as error:
@@ -100,11 +100,11 @@ class Turns:
                     return
                 time.sleep(wait)
             else:
-                self.set_budget(limit, started)
+                self.set_budget(limit, known)
                 return
 
     def poll(self, due: float) -> float:
-        """Ask Discord if its last answer is old. Return how many seconds the start has to wait."""
+        """Ask Discord again if its answer is old. Return how many seconds a start has to wait."""
         now = time.monotonic()
         if now < due - PATIENCE:
             return due - PATIENCE - now
@@ -173,7 +173,7 @@ class Turns:
         return wait
 
     def print_once(self, reason: str, message: str) -> None:
-        """Print why starts wait, once until a start does not wait."""
+        """Print *message*, unless the same reason was printed since a start did not wait."""
         if reason not in self.printed:
             self.printed.add(reason)
             with contextlib.suppress(OSError):  # the disk may be full
@@ -189,6 +189,6 @@ class Turns:
 
         async def before_identify_hook(shard_id: int | None, *, initial: bool = False) -> None:
             await own_hook(shard_id, initial=True)  # the library's own waits for 5 s otherwise
-            await asyncio.wait_for(self.take(shard_id or 0), LIMIT)
+            await asyncio.wait_for(self.take(shard_id or 0), HOOK_TIMEOUT)
 
         bot.before_identify_hook = before_identify_hook

@@ -17,7 +17,7 @@ from conftest import MANY_LOST, TOO_FEW
 from day import DAY, FOREVER, HOUR, Discord, Fleet, Library, OwnClient, Redis, Socket, fetch
 from look import RESERVE
 from redis_turns import SLOT, RedisTurns
-from turns import EXTRA_STARTS, FRESH, INTERVAL, LIMIT, PACE, PATIENCE, Turns
+from turns import EXTRA_STARTS, FRESH, HOOK_TIMEOUT, INTERVAL, PACE, PATIENCE, Turns
 
 LONGEST_BACKOFF = 1024
 """The libraries try again after at most this number of seconds."""
@@ -58,7 +58,7 @@ def use_redis(monkeypatch):
 
 def get_recovery_limit(shards):
     """Return within how many seconds all shards are ready again after an incident."""
-    return PACE * shards + 4 * LIMIT
+    return PACE * shards + 4 * HOOK_TIMEOUT
 
 
 async def take_until_error(guard, limit, discord=None):
@@ -110,7 +110,7 @@ class TestIncidents:
             await asyncio.sleep(1200)
             fleet.lose(shard_id)
             await asyncio.sleep(0.1)
-            await fleet.wait_until(lambda each=shard_id: each in ready, 2 * LIMIT)
+            await fleet.wait_until(lambda each=shard_id: each in ready, 2 * HOOK_TIMEOUT)
 
     async def test_resume_waits_no_longer_than_the_pace(self):
         fleet = Fleet(Library, MANY)
@@ -386,7 +386,7 @@ class TestRequests:
     async def test_slow_request_and_pace_stay_below_the_limit(self, seconds):
         fleet = Fleet(Library, ONE)
         fleet.discord.delay = seconds
-        await fleet.incident(3, limit=2 * LIMIT)
+        await fleet.incident(3, limit=2 * HOOK_TIMEOUT)
 
     async def test_hanging_request_delays_starts_once(self):
         fleet = Fleet(Library, EIGHT)
@@ -593,7 +593,7 @@ class TestGuard:
         begin = time.monotonic()
         with pytest.raises(asyncio.TimeoutError):
             await bot.before_identify_hook(0)
-        assert time.monotonic() - begin == pytest.approx(LIMIT, abs=1)
+        assert time.monotonic() - begin == pytest.approx(HOOK_TIMEOUT, abs=1)
 
     async def test_other_bots_keep_their_hooks(self):
         hook = AutoShardedClient.before_identify_hook
