@@ -133,10 +133,6 @@ class TestFrozenClock:
             read = GatewayBotInfo.from_payload(ANSWER)
         assert (limit.created_at, read.session_start_limit.created_at) == (READ_AT, READ_AT)
 
-    def test_real_time_is_kept(self, freeze):
-        with freeze("2030-01-01"):
-            assert make_limit().copy(remaining=5).created_at == READ_AT
-
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 def test_reset_at_is_aware_if_pendulum_was_given(zone):

@@ -185,9 +185,6 @@ class Library(Client):
     socket_seconds = 82.0
 
     def start(self):
-        self.resume_times: list[float] = []
-        self.resumable: set[int] = set()
-        """The shards whose sessions can be resumed."""
         bot = discord.AutoShardedClient(
             intents=discord.Intents.none(),
             shard_count=self.discord.shards,
@@ -211,18 +208,13 @@ class Socket:
         monkeypatch.setattr(DiscordWebSocket, "from_client", Socket.connect)
 
     @staticmethod
-    async def connect(bot, *, shard_id, resume=False, **_):
+    async def connect(bot, *, shard_id, **_):
         """Stand in for `DiscordWebSocket.from_client`."""
-        client = bot.client
-        if resume:
-            client.resume_times.append(time.monotonic())
-            client.ready.add(shard_id)
-            return Socket(client, shard_id, FOREVER)
-        return Socket(client, shard_id, await client.identify(shard_id))
+        return Socket(bot.client, shard_id, await bot.client.identify(shard_id))
 
     async def poll_event(self):
         await self.client.read(self.shard_id, self.seconds)
-        raise ReconnectWebSocket(self.shard_id, resume=self.shard_id in self.client.resumable)
+        raise ReconnectWebSocket(self.shard_id, resume=False)
 
 
 class Redis:

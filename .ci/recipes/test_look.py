@@ -82,12 +82,9 @@ def passing(monkeypatch):
 
 def queue(gateway, **changes):
     """Let the next answer have other numbers."""
-    gateway.responses.append((200, json.dumps(make_answer(gateway, **changes)), {}))
-
-
-def make_answer(gateway, **changes):
     answer = gateway.answer
-    return {**answer, "session_start_limit": {**answer["session_start_limit"], **changes}}
+    answer["session_start_limit"] |= changes
+    gateway.responses.append((200, json.dumps(answer), {}))
 
 
 class TestLook:
@@ -197,17 +194,6 @@ class TestLook:
         with pytest.raises(ValueError, match="DISCORD_TOKEN"):
             look(token)
 
-    def test_loop_in_the_program_leaves_the_reserve(self, use, passing):
-        with Gateway(shards=1, remaining=RESERVE + 5).running() as gateway:
-            use(gateway)
-            while sum(passing.sleeps) < 14_400:
-                look("secret")
-                gateway.remaining -= 1
-                if gateway.remaining == RESERVE:
-                    queue(gateway)
-                    gateway.remaining = 1000
-        assert gateway.remaining >= 999
-
     def test_token_is_not_sent_to_another_host(self, use):
         tokens = []
 
@@ -229,25 +215,6 @@ class TestLook:
             monkeypatch.setenv("http_proxy", proxy.host)
             monkeypatch.setattr(urllib.request, "_opener", None)  # made at the first request
             assert fetch("secret").shard_count == 9
-
-    def test_worker_processes_do_not_look(self, tmp_path):
-        (tmp_path / "bot.py").write_text("""
-import multiprocessing
-from look import look
-from turns import Turns
-
-if __name__ == "__main__":
-    turns = Turns("secret", look("secret"))
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        print(pool.map(abs, [-1, -2]))
-""")
-        with Gateway(shards=1).running() as gateway:
-            save(tmp_path, gateway)
-            command = [sys.executable, "bot.py"]
-            options = {"cwd": tmp_path, "env": make_environment(), "timeout": 60}
-            output = subprocess.check_output(command, text=True, **options)
-        assert output.splitlines()[-1] == "[1, 2]"
-        assert len(gateway.request_times) == 1
 
 
 class TestStart:
