@@ -31,10 +31,10 @@ INTERVAL = IDENTIFY_INTERVAL.total_seconds() + 0.5
 """The seconds between two IDENTIFYs with the same rate limit key."""
 
 EXTRA_STARTS = 5
-"""The starts that may follow each other at once, besides two for each shard."""
+"""The starts that do not wait for the pace, besides two for each shard."""
 
 PACE = 50.0
-"""The seconds between two starts of a bot after that."""
+"""The pace: the seconds between two starts of a bot after that."""
 
 HOOK_TIMEOUT = 60.0
 """The seconds after which `guard` gives up a start, as the libraries do when they reconnect."""
@@ -50,8 +50,8 @@ class Turns:
     """The turns of a bot, or of those of its shards that run in this process.
 
     - IDENTIFYs with the same rate limit key are INTERVAL seconds apart.
-    - Two starts for each shard and EXTRA_STARTS may follow each other at once. After that, the
-      whole bot starts one session in PACE seconds.
+    - Two starts for each shard and EXTRA_STARTS need no further wait. After that, the whole bot
+      starts one session in PACE seconds.
     - While sessions are started, Discord is asked how many are left, whoever uses them. Once only
       *reserve* are left, no session is started before the reset.
     """
@@ -88,7 +88,7 @@ class Turns:
         self.budget = known, left, reset  # replaced as a whole, because `ask` runs in a thread
 
     def ask(self) -> None:
-        """Ask Discord, and repeat a refused request, in a thread that the program need not end."""
+        """Ask Discord, and repeat a refused request. Runs in a thread, because it may take long."""
         while True:
             known = self.started  # the answer may not include later starts
             try:
@@ -110,6 +110,7 @@ class Turns:
             return due - PATIENCE - now
         if now >= self.next_request and not self.thread.is_alive():
             self.next_request, self.patience_end = now + FRESH, now + PATIENCE
+            # The end of the program does not wait for a daemon.
             self.thread = threading.Thread(target=self.ask, daemon=True)
             with contextlib.suppress(RuntimeError):  # there may be too many threads
                 self.thread.start()
