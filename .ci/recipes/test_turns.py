@@ -131,9 +131,9 @@ class TestReserve:
     async def test_every_day_has_a_reserve(self, error, a_day):
         fleet = Fleet(OwnClient, EIGHT)
         fleet.discord.get_error = lambda: error
-        await fleet.lose_all_for(6 * 24)
+        await fleet.lose_all_for(3 * 24)
         assert fleet.discord.lowest_remaining >= RESERVE
-        assert fleet.discord.identifies > 5 * a_day
+        assert fleet.discord.identifies > 2 * a_day
 
     async def test_reset_without_an_answer_begins_a_day(self):
         fleet = Fleet(OwnClient, ONE)
