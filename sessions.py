@@ -272,7 +272,7 @@ class GatewayBotInfo:
             key = self.session_start_limit.rate_limit_key(shard_id)
             by_number[next_number[key]].append(shard_id)
             next_number[key] += 1
-        return [tuple(bucket) for bucket in by_number.values()]  # the numbers came in order
+        return [tuple(by_number[number]) for number in range(len(by_number))]
 
 
 def _shorten(value: object, length: int = 80) -> str:
@@ -299,16 +299,17 @@ def _check_count(name: str, value: object, minimum: int = 0, maximum: int = _INT
 
 
 def _check_reset_after(value: object) -> None:
-    # A subclass may override arithmetic.
+    # A subclass of timedelta may override arithmetic.
     if type(value) is not datetime.timedelta or not _ZERO <= value <= _MAX_RESET_AFTER:
         expected = f"a timedelta from {_ZERO} to {_MAX_RESET_AFTER}"
         raise _invalid("reset_after", expected, value, type(value) is datetime.timedelta)
 
 
 def _convert_to_utc(value: object) -> datetime.datetime:
-    if not isinstance(value, datetime.datetime) or value.utcoffset() is None:
-        is_datetime = isinstance(value, datetime.datetime)
-        raise _invalid("created_at", "an aware datetime", value, is_datetime)
+    if not isinstance(value, datetime.datetime):
+        raise _invalid("created_at", "an aware datetime", value, False)
+    if value.utcoffset() is None:
+        raise _invalid("created_at", "an aware datetime", value, True)
     value = value.astimezone(_UTC)  # local-time arithmetic ignores DST changes
     if type(value) is datetime.datetime:
         return value
