@@ -56,7 +56,8 @@ def fetch(token: str) -> GatewayBotInfo:
 
 def wait(seconds: float) -> None:
     """Print when the next request is due, and sleep until then."""
-    # The time of day may be set; the steady clock stops while the machine is suspended.
+    # Whichever clock is there first: the time of day may be set, and the steady clock stops while
+    # the machine is suspended.
     wake_time, wake_steady_time = time.time() + seconds, time.monotonic() + seconds
     print(f"the next request is due on {time.ctime(wake_time)}", flush=True)
     while (left := min(wake_time - time.time(), wake_steady_time - time.monotonic())) > 0:

@@ -23,7 +23,7 @@ from sessions import GatewayBotInfo
 from turns import INTERVAL, Turns
 
 SLOT = INTERVAL + 0.5
-"""The seconds of a turn by the time of day. Clocks may differ by half a second."""
+"""The seconds of a turn if shards go by the clock. Clocks may differ by half a second."""
 
 
 class RedisTurns(Turns):

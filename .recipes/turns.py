@@ -34,7 +34,7 @@ EXTRA_STARTS = 5
 """The starts that do not wait for the pace, besides two for each shard."""
 
 PACE = 50.0
-"""The pace: the seconds between two starts of a bot after that."""
+"""The seconds between two starts of the whole bot, once the extra starts are used."""
 
 HOOK_TIMEOUT = 60.0
 """The seconds after which `guard` gives up a start, as the libraries do when they reconnect."""
@@ -43,7 +43,7 @@ FRESH = 45.0
 """The seconds for which an answer counts as new. At PACE, each start needs a new one."""
 
 PATIENCE = 20.0
-"""The seconds for which starts wait for an answer, and for which Discord is asked in advance."""
+"""The seconds that starts wait for an answer, and that Discord is asked before a start is due."""
 
 
 class Turns:
@@ -67,7 +67,7 @@ class Turns:
         self.token, self.info, self.reserve = token, info, max(reserve, 1)
         self.share = shards / info.shard_count
         self.pace = PACE / self.share
-        # How far starts may be ahead of the pace. The first start is not.
+        # How many seconds starts may be ahead of the pace. The first start is not ahead.
         self.head_start = (2 * shards + EXTRA_STARTS - 1) * self.pace
         self.due = -math.inf  # when the last start was due, at this pace
         self.free_times: defaultdict[int, float] = defaultdict(float)  # by rate limit key
@@ -132,6 +132,7 @@ class Turns:
             return 0.0
         if self.started < known + left:
             return 0.0
+        # Half of the rest is not allowed yet: an answer that is due soon may allow more.
         wait = self.next_request - now
         if left > 0 and 0 < wait <= FRESH:
             return wait
@@ -150,7 +151,7 @@ class Turns:
         try:
             if due > now:
                 self.print_once("pace", f"many sessions were lost: one start in {self.pace:.0f} s")
-            # Checked twice, because other shards may start while this one waits for its turn.
+            # Checked twice, because the turn of a subclass may take seconds, and others may start.
             while wait := (
                 self.poll(due)
                 or self.check_budget()
@@ -168,13 +169,14 @@ class Turns:
     async def turn(self, shard_id: int) -> float:
         """Take the turn of the shard's key, or return how many seconds to wait for it."""
         key = self.info.session_start_limit.rate_limit_key(shard_id)
-        wait = max(0.0, self.free_times[key] - time.monotonic())
-        if not wait:
-            self.free_times[key] = time.monotonic() + INTERVAL
-        return wait
+        now = time.monotonic()
+        if now < self.free_times[key]:
+            return self.free_times[key] - now
+        self.free_times[key] = now + INTERVAL
+        return 0.0
 
     def print_once(self, reason: str, message: str) -> None:
-        """Print *message*, unless the same reason was printed since a start did not wait."""
+        """Print *message* once for each reason, until a start does not wait for the pace."""
         if reason not in self.printed:
             self.printed.add(reason)
             with contextlib.suppress(OSError):  # the disk may be full
