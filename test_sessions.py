@@ -917,7 +917,7 @@ class TestCommand:
         ids=["default", "options"],
     )
     @pytest.mark.parametrize("reset_after", [0, 5])
-    def test_shortage_shows_what_is_needed(self, read, options, needed, reset_after):
+    def test_shortage_shows_the_needed_sessions(self, read, options, needed, reset_after):
         status, output, _ = read(make_answer(remaining=7, reset_after=reset_after), *options)
         assert status == 1
         assert output.split("\n\n")[1] == (
